@@ -1,0 +1,2 @@
+//! The relist command.
+fn main() {}

@@ -1,0 +1,8 @@
+//! Relist: an embedded, versioned store for RESO Web API resources.
+
+// The order of these lines is the order of the layers: a module names only those above it.
+pub mod error;
+pub mod value;
+pub mod schema;
+pub mod source;
+pub mod odata;

@@ -1,0 +1,1 @@
+//! Shared pieces of the behaviour tests: the reference evaluator, data finders, harnesses.
