@@ -93,7 +93,10 @@ mod tests {
     }
 
     fn any_key() -> impl Strategy<Value = Key> {
-        prop_oneof![any::<i64>().prop_map(Key::Int), ".{0,12}".prop_map(Key::Str)]
+        prop_oneof![
+            any::<i64>().prop_map(Key::Int),
+            ".{0,12}".prop_map(Key::Str)
+        ]
     }
 
     proptest! {

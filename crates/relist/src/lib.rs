@@ -9,3 +9,5 @@ pub mod source;
 pub mod odata;
 pub mod record;
 pub mod decode;
+pub(crate) mod diff;
+pub mod store;

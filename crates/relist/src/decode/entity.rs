@@ -24,14 +24,21 @@ pub(crate) struct DecodeContext<'r> {
 impl<'r> DecodeContext<'r> {
     pub(crate) fn new(resource: &'r Resource) -> Self {
         let ids = (0..=u16::MAX).map(FieldId);
-        let by_name = resource.fields.iter().zip(ids).map(|(f, id)| (f.name.as_str(), id)).collect();
+        let by_name = resource
+            .fields
+            .iter()
+            .zip(ids)
+            .map(|(f, id)| (f.name.as_str(), id))
+            .collect();
         DecodeContext { resource, by_name }
     }
 
     /// The field of that name, trying `guess` first: records of a feed repeat their shape.
     fn find(&self, name: &str, guess: Option<FieldId>) -> Option<FieldId> {
         let hit = |id: &FieldId| self.resource.field(*id).is_some_and(|f| f.name == name);
-        guess.filter(hit).or_else(|| self.by_name.get(name).copied())
+        guess
+            .filter(hit)
+            .or_else(|| self.by_name.get(name).copied())
     }
 }
 
@@ -65,7 +72,10 @@ impl Entity {
         shape: &mut Vec<FieldId>,
     ) -> Result<Entity, Fault> {
         let members = members(text)?;
-        let mut entity = Entity { buffer: Vec::with_capacity(text.len()), ..Entity::default() };
+        let mut entity = Entity {
+            buffer: Vec::with_capacity(text.len()),
+            ..Entity::default()
+        };
         let mut order = Vec::with_capacity(members.len());
         for (position, (name, raw)) in members.iter().enumerate() {
             if name.contains('@') {
@@ -76,7 +86,11 @@ impl Entity {
                 continue;
             };
             order.push(id);
-            let ty = context.resource.field(id).filter(|f| f.declared).map(|f| &f.ty);
+            let ty = context
+                .resource
+                .field(id)
+                .filter(|f| f.declared)
+                .map(|f| &f.ty);
             let start = entity.buffer.len();
             put_json(&mut entity.buffer, raw.get(), ty)
                 .map_err(|reason| (Some(name.to_string()), reason))?;
@@ -91,7 +105,9 @@ impl Entity {
 
     /// The key is a field of the record even when the page gave it only in `@odata.id`.
     fn put_key(&mut self, context: &DecodeContext<'_>, (key, spec): (&Key, &KeySpec)) {
-        let Some(id) = context.by_name.get(spec.field.as_str()).copied() else { return };
+        let Some(id) = context.by_name.get(spec.field.as_str()).copied() else {
+            return;
+        };
         if self.cells.iter().any(|(field, ..)| *field == id) {
             return;
         }
@@ -106,9 +122,10 @@ impl Entity {
     /// Sorts by field; a field given twice with two values is a fault, with one value is one.
     fn sort(&mut self, context: &DecodeContext<'_>) -> Result<(), Fault> {
         self.cells.sort_by_key(|(id, ..)| *id);
-        let twice = self.cells.array_windows().find(|[a, b]| {
-            a.0 == b.0 && self.buffer.get(a.1..a.2) != self.buffer.get(b.1..b.2)
-        });
+        let twice = self
+            .cells
+            .array_windows()
+            .find(|[a, b]| a.0 == b.0 && self.buffer.get(a.1..a.2) != self.buffer.get(b.1..b.2));
         if let Some([(id, ..), _]) = twice {
             let name = context.resource.field(*id).map(|f| f.name.clone());
             return Err((name, "is given twice, with two values".to_owned()));
@@ -135,7 +152,10 @@ impl Entity {
 
     /// The cell of one field.
     pub(crate) fn cell(&self, field: FieldId) -> Option<Cell<'_>> {
-        let at = self.cells.binary_search_by_key(&field, |(id, ..)| *id).ok()?;
+        let at = self
+            .cells
+            .binary_search_by_key(&field, |(id, ..)| *id)
+            .ok()?;
         let (_, start, end) = self.cells.get(at)?;
         Cell::read(&mut Reader::new(self.buffer.get(*start..*end)?))
     }
@@ -200,7 +220,12 @@ impl<'de> serde::Deserialize<'de> for Name<'de> {
 /// The key of a record, read without decoding the record.
 pub(crate) fn scan_key(text: &str, spec: &KeySpec) -> Result<Key, Fault> {
     let members = members(text)?;
-    let find = |name: &str| members.iter().find(|(n, _)| n == name).map(|(_, raw)| raw.get());
+    let find = |name: &str| {
+        members
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, raw)| raw.get())
+    };
     let fault = |name: &str| {
         let name = name.to_owned();
         move |reason| (Some(name), reason)
@@ -208,7 +233,10 @@ pub(crate) fn scan_key(text: &str, spec: &KeySpec) -> Result<Key, Fault> {
     if let Some(raw) = find(&spec.field) {
         let mut all = members.iter().filter(|(n, _)| *n == spec.field);
         if all.any(|(_, other)| other.get() != raw) {
-            return Err((Some(spec.field.clone()), "is given twice, with two values".to_owned()));
+            return Err((
+                Some(spec.field.clone()),
+                "is given twice, with two values".to_owned(),
+            ));
         }
         return spec.read(raw).map_err(fault(&spec.field));
     }
@@ -260,14 +288,21 @@ fn unescape(raw: &str) -> Result<Cow<'_, str>, String> {
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         return Ok(Cow::Borrowed(inner));
     }
-    serde_json::from_str(raw).map(Cow::Owned).map_err(|e| format!("is not a JSON string: {e}"))
+    serde_json::from_str(raw)
+        .map(Cow::Owned)
+        .map_err(|e| format!("is not a JSON string: {e}"))
 }
 
 fn string_list(raw: &str) -> Option<Vec<Cow<'_, str>>> {
     let items: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
     items
         .iter()
-        .map(|item| item.get().starts_with('"').then(|| unescape(item.get()).ok()).flatten())
+        .map(|item| {
+            item.get()
+                .starts_with('"')
+                .then(|| unescape(item.get()).ok())
+                .flatten()
+        })
         .collect()
 }
 
@@ -305,7 +340,11 @@ mod tests {
     use crate::value::Value;
 
     fn resource() -> Resource {
-        let field = |name: &str, ty| Field { name: name.into(), ty, declared: true };
+        let field = |name: &str, ty| Field {
+            name: name.into(),
+            ty,
+            declared: true,
+        };
         Resource {
             name: "Property".into(),
             key_field: "ListingKeyNumeric".into(),
@@ -348,17 +387,32 @@ mod tests {
             r#"{"@odata.id":"Property(543141)","ListPrice":1}"#,
         ] {
             let entity = decode(text).unwrap();
-            assert_eq!(entity.cell(FieldId(1)).unwrap().value(), Value::Int(543_141));
+            assert_eq!(
+                entity.cell(FieldId(1)).unwrap().value(),
+                Value::Int(543_141)
+            );
         }
     }
 
     #[test]
     fn faults_name_the_field() {
-        let deep = format!(r#"{{"ListingKeyNumeric":1,"City":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+        let deep = format!(
+            r#"{{"ListingKeyNumeric":1,"City":{}{}}}"#,
+            "[".repeat(200),
+            "]".repeat(200)
+        );
         let cases = [
             ("7", None, "is a number, expected an object"),
-            (r#"{"ListPrice":1}"#, Some("ListingKeyNumeric"), "the key is missing"),
-            (r#"{"ListingKeyNumeric":1,"City":"a","City":"b"}"#, Some("City"), "is given twice"),
+            (
+                r#"{"ListPrice":1}"#,
+                Some("ListingKeyNumeric"),
+                "the key is missing",
+            ),
+            (
+                r#"{"ListingKeyNumeric":1,"City":"a","City":"b"}"#,
+                Some("City"),
+                "is given twice",
+            ),
             (deep.as_str(), Some("City"), "is nested deeper than 128"),
             (
                 r#"{"ListingKeyNumeric":1,"City":"\ud800"}"#,

@@ -19,15 +19,23 @@ impl KeySpec {
     /// The key of a resource whose schema is known.
     pub fn of(resource: &Resource) -> Self {
         let field = resource.key_field.clone();
-        let integer = resource.field_named(&field).is_some_and(|f| f.ty == FieldType::Int);
+        let integer = resource
+            .field_named(&field)
+            .is_some_and(|f| f.ty == FieldType::Int);
         KeySpec::new(field, integer)
     }
 
     /// A key field by name. A field `...KeyNumeric` has its string twin `...Key`
     /// (RESO Data Dictionary 1.7 declares most keys in both forms).
     pub fn new(field: String, integer: bool) -> Self {
-        let twin = integer.then(|| field.strip_suffix("Numeric").map(str::to_owned)).flatten();
-        KeySpec { field, integer, twin }
+        let twin = integer
+            .then(|| field.strip_suffix("Numeric").map(str::to_owned))
+            .flatten();
+        KeySpec {
+            field,
+            integer,
+            twin,
+        }
     }
 
     /// The key of a resource that no `$metadata` declares, from the fields of its first entity.
@@ -37,7 +45,12 @@ impl KeySpec {
     /// entity has none of them.
     pub(crate) fn infer(resource: &str, entity: &str) -> Option<Self> {
         let members = super::entity::members(entity).ok()?;
-        let has = |name: &str| members.iter().find(|(n, _)| n == name).map(|(_, raw)| raw.get());
+        let has = |name: &str| {
+            members
+                .iter()
+                .find(|(n, _)| n == name)
+                .map(|(_, raw)| raw.get())
+        };
         let base = key_base(resource);
         for name in [base.clone(), format!("{base}Numeric")] {
             if let Some(raw) = has(&name).filter(|raw| *raw != "null") {
@@ -47,7 +60,11 @@ impl KeySpec {
         let id: String = serde_json::from_str(has("@odata.id")?).ok()?;
         let key = key_in_id(&id)?;
         let integer = key.parse::<i64>().is_ok();
-        let field = if integer { format!("{base}Numeric") } else { base };
+        let field = if integer {
+            format!("{base}Numeric")
+        } else {
+            base
+        };
         Some(KeySpec::new(field, integer))
     }
 
@@ -60,7 +77,10 @@ impl KeySpec {
         } else if raw.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
             raw.to_owned()
         } else {
-            return Err(format!("the key is {raw:.40}, expected {}", self.expected()));
+            return Err(format!(
+                "the key is {raw:.40}, expected {}",
+                self.expected()
+            ));
         };
         self.read_text(&text)
     }
@@ -77,18 +97,25 @@ impl KeySpec {
         }
         if self.integer {
             let number = text.parse().ok().or_else(|| Decimal::parse(text)?.to_i64());
-            return number.map(Key::Int).ok_or_else(|| {
-                format!("the key is {text:.40}, expected {}", self.expected())
-            });
+            return number
+                .map(Key::Int)
+                .ok_or_else(|| format!("the key is {text:.40}, expected {}", self.expected()));
         }
         if text.len() > MAX_KEY_LEN {
-            return Err(format!("the key is {} bytes long, at most {MAX_KEY_LEN} are", text.len()));
+            return Err(format!(
+                "the key is {} bytes long, at most {MAX_KEY_LEN} are",
+                text.len()
+            ));
         }
         Ok(Key::Str(text.to_owned()))
     }
 
     fn expected(&self) -> &'static str {
-        if self.integer { "an integer" } else { "a string" }
+        if self.integer {
+            "an integer"
+        } else {
+            "a string"
+        }
     }
 }
 
@@ -112,7 +139,10 @@ fn key_base(resource: &str) -> String {
 fn key_in_id(id: &str) -> Option<String> {
     let (_, rest) = id.rsplit_once('(')?;
     let inner = rest.strip_suffix(')')?;
-    let bare = inner.strip_prefix('\'').and_then(|i| i.strip_suffix('\'')).unwrap_or(inner);
+    let bare = inner
+        .strip_prefix('\'')
+        .and_then(|i| i.strip_suffix('\''))
+        .unwrap_or(inner);
     (!bare.is_empty()).then(|| bare.replace("''", "'"))
 }
 
@@ -132,23 +162,36 @@ mod tests {
         }
         let text = KeySpec::new("MediaKey".into(), false);
         assert_eq!(text.read("12"), Ok(Key::Str("12".into())));
-        assert_eq!(text.read_id("Media(a_1.jpg)"), Ok(Key::Str("a_1.jpg".into())));
-        assert_eq!(text.read_id("https://h/Media('O''B')"), Ok(Key::Str("O'B".into())));
+        assert_eq!(
+            text.read_id("Media(a_1.jpg)"),
+            Ok(Key::Str("a_1.jpg".into()))
+        );
+        assert_eq!(
+            text.read_id("https://h/Media('O''B')"),
+            Ok(Key::Str("O'B".into()))
+        );
         assert!(text.read(&format!("\"{}\"", "k".repeat(10_240))).is_err());
     }
 
     #[test]
     fn a_key_is_inferred_from_the_first_entity() {
-        let infer = |resource, entity| KeySpec::infer(resource, entity).map(|k| (k.field, k.integer));
+        let infer =
+            |resource, entity| KeySpec::infer(resource, entity).map(|k| (k.field, k.integer));
         assert_eq!(
             infer("Property", r#"{"ListingKeyNumeric":1,"ListingKey":"1"}"#),
             Some(("ListingKey".into(), false))
         );
         assert_eq!(
-            infer("Property", r#"{"@odata.id":"Property(1001613)","PostalCode":"84093"}"#),
+            infer(
+                "Property",
+                r#"{"@odata.id":"Property(1001613)","PostalCode":"84093"}"#
+            ),
             Some(("ListingKeyNumeric".into(), true))
         );
-        assert_eq!(infer("Widget", r#"{"WidgetKey":7}"#), Some(("WidgetKey".into(), true)));
+        assert_eq!(
+            infer("Widget", r#"{"WidgetKey":7}"#),
+            Some(("WidgetKey".into(), true))
+        );
         assert_eq!(infer("Widget", r#"{"Name":"x"}"#), None);
     }
 }

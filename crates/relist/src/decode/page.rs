@@ -99,7 +99,10 @@ impl SplitPage {
                 Arc::new(spec)
             }
         };
-        let entities = raws.iter().map(|raw| raw_entity(&body, raw.get(), &key_spec)).collect();
+        let entities = raws
+            .iter()
+            .map(|raw| raw_entity(&body, raw.get(), &key_spec))
+            .collect();
         Ok(SplitPage {
             resource: resource.to_owned(),
             origin: origin.to_owned(),
@@ -129,9 +132,11 @@ fn raw_entity(body: &str, raw: &str, spec: &KeySpec) -> RawEntity {
 
 fn check_preamble(body: &[u8]) -> Result<(), String> {
     if body.starts_with(b"\xef\xbb\xbf") {
-        return Err("starts with a byte order mark, which JSON text must not (RFC 8259, 8.1); \
+        return Err(
+            "starts with a byte order mark, which JSON text must not (RFC 8259, 8.1); \
                     remove its first three bytes"
-            .to_owned());
+                .to_owned(),
+        );
     }
     match body.iter().find(|b| !b.is_ascii_whitespace()) {
         None => Err("is empty, expected an OData page".to_owned()),
@@ -180,7 +185,10 @@ type Parts<'a> = (Vec<&'a RawValue>, Option<String>, Option<u64>, bool);
 impl<'a> Envelope<'a> {
     fn into_parts(self) -> Result<Parts<'a>, String> {
         if let Some(error) = self.error {
-            return Err(format!("is an error of the server: {}", error_message(error.get())));
+            return Err(format!(
+                "is an error of the server: {}",
+                error_message(error.get())
+            ));
         }
         match self.value {
             None => Err("has no `value`, expected an OData page".to_owned()),
@@ -196,7 +204,11 @@ impl<'a> Envelope<'a> {
 /// The code and message of an OData error body, or its text (OData JSON Format, 21.1).
 fn error_message(raw: &str) -> String {
     let value: serde_json::Value = serde_json::from_str(raw).unwrap_or_default();
-    let part = |name: &str| value.get(name).map(|v| v.as_str().map_or(v.to_string(), str::to_owned));
+    let part = |name: &str| {
+        value
+            .get(name)
+            .map(|v| v.as_str().map_or(v.to_string(), str::to_owned))
+    };
     let text = match (part("code"), part("message")) {
         (Some(code), Some(message)) if !code.is_empty() => format!("{code}: {message}"),
         (_, Some(message)) => message,
@@ -208,7 +220,9 @@ fn error_message(raw: &str) -> String {
 /// Whether a context URL lists selected fields: `$metadata#Property(ListPrice,City)`
 /// (OData Protocol, 10.7). `Property(Media())` only expands.
 fn selects_fields(context: &str) -> bool {
-    let Some((_, list)) = context.split_once('(') else { return false };
+    let Some((_, list)) = context.split_once('(') else {
+        return false;
+    };
     let mut depth = 0_usize;
     let mut item = String::new();
     let mut plain = false;
@@ -367,7 +381,10 @@ mod tests {
             ("{\"value\":{\"a\":1}}", "`value` is an object"),
             ("{\"value\":null}", "`value` is null"),
             ("{\"value\":\"x\"}", "`value` is a string"),
-            ("{\"error\":{\"code\":\"429\",\"message\":\"slow down\"}}", "429: slow down"),
+            (
+                "{\"error\":{\"code\":\"429\",\"message\":\"slow down\"}}",
+                "429: slow down",
+            ),
             ("{\"value\":[NaN]}", "is not JSON"),
         ];
         for (body, expected) in cases {
@@ -384,7 +401,9 @@ mod tests {
     #[test]
     fn a_selecting_context_is_partial() {
         assert!(selects_fields("$metadata#Property(ListPrice,YearBuilt)"));
-        assert!(selects_fields("https://h/$metadata#Property(City,Media(Order))"));
+        assert!(selects_fields(
+            "https://h/$metadata#Property(City,Media(Order))"
+        ));
         assert!(!selects_fields("$metadata#Property(Media())"));
         assert!(!selects_fields("$metadata#Property"));
         assert!(!selects_fields("$metadata#Property(*)"));

@@ -113,7 +113,10 @@ impl<'a> Cell<'a> {
                 }
             }
         }
-        Some(Cell { tag, payload: reader.slice(start, reader.position())? })
+        Some(Cell {
+            tag,
+            payload: reader.slice(start, reader.position())?,
+        })
     }
 
     /// Appends the cell: its tag and payload.
@@ -277,15 +280,18 @@ fn coerce<'a>(cell: Cell<'a>, ty: &FieldType, value: &Value<'a>) -> Option<Value
         (F::Guid, Value::String(s)) => Value::Guid(parse_guid(s)?),
         (F::StringList | F::LookupList(_), Value::String(s)) => Value::StringList(match s {
             Cow::Borrowed(text) => split_members(text).map(Cow::Borrowed).collect(),
-            Cow::Owned(text) => {
-                split_members(text).map(|m| Cow::Owned(m.to_owned())).collect()
-            }
+            Cow::Owned(text) => split_members(text)
+                .map(|m| Cow::Owned(m.to_owned()))
+                .collect(),
         }),
         (F::GeoPoint, Value::Json(text)) => Value::GeoPoint(parse_point(text)?),
         (F::String | F::Lookup(_), Value::StringList(_) | Value::Json(_)) => return None,
         (F::String | F::Lookup(_), _) => {
             let text = cell.to_json();
-            let bare = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(&text);
+            let bare = text
+                .strip_prefix('"')
+                .and_then(|t| t.strip_suffix('"'))
+                .unwrap_or(&text);
             Value::String(Cow::Owned(bare.to_owned()))
         }
         _ => return None,
@@ -305,7 +311,10 @@ fn parse_point(text: &str) -> Option<GeoPoint> {
     }
     let point: Point = serde_json::from_str(text).ok()?;
     let (longitude, latitude) = (*point.coordinates.first()?, *point.coordinates.get(1)?);
-    (point.r#type == "Point").then_some(GeoPoint { longitude, latitude })
+    (point.r#type == "Point").then_some(GeoPoint {
+        longitude,
+        latitude,
+    })
 }
 
 /// Appends a JSON number as a cell.
@@ -434,9 +443,20 @@ mod tests {
     #[test]
     fn numbers_keep_their_lexeme() {
         for text in [
-            "0", "-0", "-0.0", "2950000.0", "350000.00", "1e400", "1E5", "9007199254740993",
-            "123456789012345678901234567890", "1234567890123456789012345678901234567890123",
-            "0.184", "-12", "9223372036854775808", "0.10",
+            "0",
+            "-0",
+            "-0.0",
+            "2950000.0",
+            "350000.00",
+            "1e400",
+            "1E5",
+            "9007199254740993",
+            "123456789012345678901234567890",
+            "1234567890123456789012345678901234567890123",
+            "0.184",
+            "-12",
+            "9223372036854775808",
+            "0.10",
         ] {
             assert_eq!(cell(&number(text)).to_json(), text);
         }
@@ -454,7 +474,10 @@ mod tests {
         assert!(!cell(&number("1e400")).fits(&FieldType::Decimal));
         assert!(!cell(&number("1.1")).fits(&FieldType::Int));
         assert!(cell(&number("12.0")).fits(&FieldType::Int));
-        let flags = string("Natural Gas,Forced Air", Some(&FieldType::LookupList("H".into())));
+        let flags = string(
+            "Natural Gas,Forced Air",
+            Some(&FieldType::LookupList("H".into())),
+        );
         assert_eq!(
             cell(&flags).value_as(&FieldType::StringList),
             Value::StringList(vec!["Natural Gas".into(), "Forced Air".into()])

@@ -54,7 +54,10 @@ impl<'a> Body<'a> {
 
     /// The cells, in ascending order of field.
     pub(crate) fn cells(self) -> Cells<'a> {
-        Cells { reader: Reader::new(self.bytes.get(1..).unwrap_or_default()), previous: 0 }
+        Cells {
+            reader: Reader::new(self.bytes.get(1..).unwrap_or_default()),
+            previous: 0,
+        }
     }
 
     /// The cell of one field.
@@ -136,7 +139,9 @@ impl Record {
         out.push('{');
         let mut first = true;
         let mut write = |field: FieldId, cell: Cell<'_>| {
-            let Some(def) = self.resource.field(field) else { return };
+            let Some(def) = self.resource.field(field) else {
+                return;
+            };
             if !std::mem::take(&mut first) {
                 out.push(',');
             }
@@ -161,7 +166,11 @@ impl Record {
 impl Row for Record {
     fn value(&self, field: FieldId) -> Option<Value<'_>> {
         let cell = self.cell(field)?;
-        Some(self.resource.field(field).map_or_else(|| cell.value(), |f| cell.value_as(&f.ty)))
+        Some(
+            self.resource
+                .field(field)
+                .map_or_else(|| cell.value(), |f| cell.value_as(&f.ty)),
+        )
     }
 }
 
@@ -198,8 +207,14 @@ mod tests {
         let cell = |bytes: &'static [u8]| Cell::read(&mut Reader::new(bytes)).unwrap();
         let (one, text) = (cell(one.leak()), cell(text.leak()));
         let body = RecordBuf::from_cells([(FieldId(0), one), (FieldId(300), text)].into_iter());
-        assert_eq!(body.as_body().cell(FieldId(300)).unwrap().value(), Value::str("x"));
-        assert_eq!(body.as_body().cell(FieldId(0)).unwrap().value(), Value::Int(1));
+        assert_eq!(
+            body.as_body().cell(FieldId(300)).unwrap().value(),
+            Value::str("x")
+        );
+        assert_eq!(
+            body.as_body().cell(FieldId(0)).unwrap().value(),
+            Value::Int(1)
+        );
         assert!(body.as_body().cell(FieldId(5)).is_none());
         assert_eq!(body.as_body().cells().count(), 2);
     }
