@@ -4,6 +4,8 @@
 //! values of its pages. A [`FieldId`] is a field's place in its resource; ids are only ever
 //! added, so a stored record stays readable when the schema grows.
 
+mod edmx;
+
 use serde::{Deserialize, Serialize};
 
 /// All that is known of a feed's resources.
