@@ -11,3 +11,4 @@ pub mod record;
 pub mod decode;
 pub(crate) mod diff;
 pub mod store;
+pub mod ingest;
