@@ -29,6 +29,8 @@ pub enum Access {
         /// Whether the bound itself is one of them.
         inclusive: bool,
     },
+    /// All rows, by `ModificationTimestamp` (none first) and then by key.
+    ByModified,
     /// The rows with a `ModificationTimestamp` of `at` or later, by it and then by key.
     ModifiedSince {
         /// The bound, inclusive.

@@ -226,6 +226,7 @@ impl Backend for Market {
             Access::KeyAbove { key, inclusive } => {
                 self.scan_keys(resource, Some((key, *inclusive)), visit);
             }
+            Access::ByModified => self.scan_modified(resource, 0, visit),
             Access::ModifiedSince { at } => self.scan_modified(resource, *at, visit),
         }
     }
