@@ -1,1 +1,4 @@
 //! Shared pieces of the behaviour tests: the reference evaluator, data finders, harnesses.
+
+pub mod data;
+pub mod kc_house;
