@@ -112,6 +112,26 @@ pub enum FieldType {
     Json,
 }
 
+impl FieldType {
+    /// The name of the type for messages: its EDM name, or the lookup's.
+    pub fn name(&self) -> &str {
+        match self {
+            FieldType::Bool => "Boolean",
+            FieldType::Int => "Int64",
+            FieldType::Decimal => "Decimal",
+            FieldType::Date => "Date",
+            FieldType::DateTime => "DateTimeOffset",
+            FieldType::TimeOfDay => "TimeOfDay",
+            FieldType::Guid => "Guid",
+            FieldType::String => "String",
+            FieldType::StringList => "Collection(String)",
+            FieldType::Lookup(name) | FieldType::LookupList(name) => name,
+            FieldType::GeoPoint => "GeographyPoint",
+            FieldType::Json => "nested JSON",
+        }
+    }
+}
+
 /// A navigation property.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Navigation {
