@@ -3,6 +3,11 @@
 // The order of these lines is the order of the layers: a module names only those above it.
 pub mod error;
 pub mod value;
+pub mod keycode;
 pub mod schema;
 pub mod source;
 pub mod odata;
+pub mod record;
+pub mod decode;
+pub(crate) mod diff;
+pub mod store;

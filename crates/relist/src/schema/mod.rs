@@ -4,6 +4,8 @@
 //! values of its pages. A [`FieldId`] is a field's place in its resource; ids are only ever
 //! added, so a stored record stays readable when the schema grows.
 
+mod edmx;
+
 use serde::{Deserialize, Serialize};
 
 /// All that is known of a feed's resources.
@@ -108,6 +110,26 @@ pub enum FieldType {
     GeoPoint,
     /// Anything nested.
     Json,
+}
+
+impl FieldType {
+    /// The name of the type for messages: its EDM name, or the lookup's.
+    pub fn name(&self) -> &str {
+        match self {
+            FieldType::Bool => "Boolean",
+            FieldType::Int => "Int64",
+            FieldType::Decimal => "Decimal",
+            FieldType::Date => "Date",
+            FieldType::DateTime => "DateTimeOffset",
+            FieldType::TimeOfDay => "TimeOfDay",
+            FieldType::Guid => "Guid",
+            FieldType::String => "String",
+            FieldType::StringList => "Collection(String)",
+            FieldType::Lookup(name) | FieldType::LookupList(name) => name,
+            FieldType::GeoPoint => "GeographyPoint",
+            FieldType::Json => "nested JSON",
+        }
+    }
 }
 
 /// A navigation property.

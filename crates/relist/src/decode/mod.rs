@@ -1,0 +1,16 @@
+//! Decoding: bytes of a page to entities. Pure; it knows the schema and never the store.
+//!
+//! It goes in two steps, so that records that did not change are never decoded:
+//! [`SplitPage::split`] finds the page's records, their keys and the hash of their bytes;
+//! [`Entity::decode`] turns one record's bytes into typed cells.
+
+mod entity;
+mod key;
+mod page;
+
+pub(crate) use entity::{DecodeContext, Entity};
+pub use key::KeySpec;
+pub use page::{RawEntity, SplitPage};
+
+/// The deepest nesting of JSON that is taken. Deeper records are quarantined.
+pub const MAX_DEPTH: usize = 128;

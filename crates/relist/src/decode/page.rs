@@ -1,0 +1,411 @@
+//! A page to its records: where each begins and ends, its key, the hash of its bytes.
+
+use std::cell::Cell as Counter;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::entity::scan_key;
+use super::key::KeySpec;
+use crate::error::DecodeError;
+use crate::keycode::Key;
+
+/// A page, split into its records and not yet decoded.
+#[derive(Debug)]
+pub struct SplitPage {
+    /// The resource the records are of.
+    pub resource: String,
+    /// Where the page came from.
+    pub origin: String,
+    /// The page's text.
+    pub body: String,
+    /// The records, in the order of the page.
+    pub entities: Vec<RawEntity>,
+    /// How keys were read.
+    pub key_spec: Arc<KeySpec>,
+    /// `@odata.nextLink`.
+    pub next_link: Option<String>,
+    /// `@odata.count`.
+    pub count: Option<u64>,
+    /// Whether only some of the fields were selected, as `@odata.context` tells: what is absent
+    /// was not asked for.
+    pub partial: bool,
+}
+
+/// One record of a page.
+#[derive(Debug, Clone)]
+pub struct RawEntity {
+    /// Where in the page's body.
+    pub range: Range<usize>,
+    /// xxh3-128 of the bytes.
+    pub hash: u128,
+    /// The key, or what is wrong with it (the field, and the reason).
+    pub key: Result<Key, (Option<String>, String)>,
+}
+
+impl SplitPage {
+    /// Splits a page.
+    ///
+    /// `key_spec` is how keys are found; without one it is inferred from the first record.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the page as a whole cannot be trusted: not JSON, not an OData page,
+    /// an error body, truncated. A record at fault is no error here: it is quarantined later.
+    pub fn split(
+        resource: &str,
+        origin: &str,
+        body: Vec<u8>,
+        key_spec: Option<Arc<KeySpec>>,
+    ) -> Result<SplitPage, DecodeError> {
+        let fail = |offset: Option<usize>, record: Option<usize>, reason: String| DecodeError {
+            resource: resource.to_owned(),
+            page: origin.to_owned(),
+            record,
+            field: None,
+            offset,
+            reason,
+        };
+        check_preamble(&body).map_err(|reason| fail(Some(0), None, reason))?;
+        let body = String::from_utf8(body).map_err(|e| {
+            let at = e.utf8_error().valid_up_to();
+            fail(Some(at), None, "is not UTF-8 from here on".to_owned())
+        })?;
+        let seen = Counter::new(None);
+        let mut parser = serde_json::Deserializer::from_str(&body);
+        let envelope = parser
+            .deserialize_any(EnvelopeVisitor { seen: &seen })
+            .and_then(|envelope| parser.end().map(|()| envelope))
+            .map_err(|e| {
+                let offset = e.is_data().then_some(0).or_else(|| offset_of(&body, &e));
+                fail(offset, seen.get(), plain_reason(&e))
+            })?;
+        let (raws, next_link, count, partial) = envelope
+            .into_parts()
+            .map_err(|reason| fail(None, None, reason))?;
+        let key_spec = match (key_spec, raws.iter().find(|r| r.get().starts_with('{'))) {
+            (Some(spec), _) => spec,
+            (None, None) => Arc::new(KeySpec::new(String::new(), false)),
+            (None, Some(first)) => {
+                let spec = KeySpec::infer(resource, first.get()).ok_or_else(|| {
+                    let reason = format!(
+                        "no key field is known for {resource}: expected RESO's key name, \
+                         {resource}Key or @odata.id"
+                    );
+                    fail(None, Some(0), reason)
+                })?;
+                Arc::new(spec)
+            }
+        };
+        let entities = raws
+            .iter()
+            .map(|raw| raw_entity(&body, raw.get(), &key_spec))
+            .collect();
+        Ok(SplitPage {
+            resource: resource.to_owned(),
+            origin: origin.to_owned(),
+            entities,
+            key_spec,
+            next_link,
+            count,
+            partial,
+            body,
+        })
+    }
+
+    /// The text of one record.
+    pub fn text(&self, entity: &RawEntity) -> &str {
+        self.body.get(entity.range.clone()).unwrap_or_default()
+    }
+}
+
+fn raw_entity(body: &str, raw: &str, spec: &KeySpec) -> RawEntity {
+    let start = raw.as_ptr().addr().wrapping_sub(body.as_ptr().addr());
+    RawEntity {
+        range: start..start + raw.len(),
+        hash: xxhash_rust::xxh3::xxh3_128(raw.as_bytes()),
+        key: scan_key(raw, spec),
+    }
+}
+
+fn check_preamble(body: &[u8]) -> Result<(), String> {
+    if body.starts_with(b"\xef\xbb\xbf") {
+        return Err(
+            "starts with a byte order mark, which JSON text must not (RFC 8259, 8.1); \
+                    remove its first three bytes"
+                .to_owned(),
+        );
+    }
+    match body.iter().find(|b| !b.is_ascii_whitespace()) {
+        None => Err("is empty, expected an OData page".to_owned()),
+        Some(b'<') => Err("is HTML or XML, expected JSON".to_owned()),
+        Some(b'{') => Ok(()),
+        Some(b'[') => Err("is a JSON array, expected an OData page with a `value`".to_owned()),
+        Some(_) => Err("does not start with `{`, expected an OData page".to_owned()),
+    }
+}
+
+/// serde_json counts lines and bytes in a line; the offset is what an editor can go to.
+fn offset_of(body: &str, error: &serde_json::Error) -> Option<usize> {
+    let before = error.line().checked_sub(1)?;
+    let line_start = if before == 0 {
+        0
+    } else {
+        memchr::memchr_iter(b'\n', body.as_bytes()).nth(before - 1)? + 1
+    };
+    Some((line_start + error.column()).min(body.len()))
+}
+
+fn plain_reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" at line ").next().unwrap_or(&text);
+    if error.is_eof() {
+        return format!("is truncated: {text}");
+    }
+    if error.is_data() {
+        return text.to_owned();
+    }
+    format!("is not JSON: {text}")
+}
+
+/// The members of the page's object that matter.
+#[derive(Default)]
+struct Envelope<'a> {
+    value: Option<Result<Vec<&'a RawValue>, &'static str>>,
+    next_link: Option<String>,
+    count: Option<u64>,
+    context: Option<String>,
+    error: Option<&'a RawValue>,
+}
+
+type Parts<'a> = (Vec<&'a RawValue>, Option<String>, Option<u64>, bool);
+
+impl<'a> Envelope<'a> {
+    fn into_parts(self) -> Result<Parts<'a>, String> {
+        if let Some(error) = self.error {
+            return Err(format!(
+                "is an error of the server: {}",
+                error_message(error.get())
+            ));
+        }
+        match self.value {
+            None => Err("has no `value`, expected an OData page".to_owned()),
+            Some(Err(found)) => Err(format!("`value` is {found}, expected an array of records")),
+            Some(Ok(raws)) => {
+                let partial = self.context.as_deref().is_some_and(selects_fields);
+                Ok((raws, self.next_link, self.count, partial))
+            }
+        }
+    }
+}
+
+/// The code and message of an OData error body, or its text (OData JSON Format, 21.1).
+fn error_message(raw: &str) -> String {
+    let value: serde_json::Value = serde_json::from_str(raw).unwrap_or_default();
+    let part = |name: &str| {
+        value
+            .get(name)
+            .map(|v| v.as_str().map_or(v.to_string(), str::to_owned))
+    };
+    let text = match (part("code"), part("message")) {
+        (Some(code), Some(message)) if !code.is_empty() => format!("{code}: {message}"),
+        (_, Some(message)) => message,
+        _ => raw.to_owned(),
+    };
+    text.chars().take(200).collect()
+}
+
+/// Whether a context URL lists selected fields: `$metadata#Property(ListPrice,City)`
+/// (OData Protocol, 10.7). `Property(Media())` only expands.
+fn selects_fields(context: &str) -> bool {
+    let Some((_, list)) = context.split_once('(') else {
+        return false;
+    };
+    let mut depth = 0_usize;
+    let mut item = String::new();
+    let mut plain = false;
+    for c in list.chars() {
+        match c {
+            '(' => {
+                depth += 1;
+                item.clear();
+            }
+            ')' if depth > 0 => depth -= 1,
+            ',' | ')' if depth == 0 => plain |= !item.is_empty() && item != "*",
+            _ => {}
+        }
+        match c {
+            ',' if depth == 0 => item.clear(),
+            ')' if depth == 0 && !item.is_empty() => break,
+            '(' | ')' | '+' => {}
+            other if depth == 0 => item.push(other),
+            _ => {}
+        }
+    }
+    plain
+}
+
+struct EnvelopeVisitor<'s> {
+    seen: &'s Counter<Option<usize>>,
+}
+
+impl<'de> Visitor<'de> for EnvelopeVisitor<'_> {
+    type Value = Envelope<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an OData page")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut out = Envelope::default();
+        while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+            match name.as_ref() {
+                "value" => {
+                    out.value = Some(map.next_value_seed(ValueSeed { seen: self.seen })?);
+                    self.seen.set(None);
+                }
+                // OData 4.01 lets a service leave out the `odata.` of its control information.
+                "@odata.nextLink" | "@nextLink" => out.next_link = map.next_value()?,
+                "@odata.count" | "@count" => out.count = count_of(map.next_value()?),
+                "@odata.context" | "@context" => out.context = map.next_value()?,
+                "error" => out.error = Some(map.next_value()?),
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// Some services write the count as a string.
+fn count_of(raw: &RawValue) -> Option<u64> {
+    raw.get().trim_matches('"').parse().ok()
+}
+
+struct ValueSeed<'s> {
+    seen: &'s Counter<Option<usize>>,
+}
+
+impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
+    type Value = Result<Vec<&'de RawValue>, &'static str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Self::Value, D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ValueSeed<'_> {
+    type Value = Result<Vec<&'de RawValue>, &'static str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut raws = Vec::new();
+        self.seen.set(Some(0));
+        while let Some(raw) = seq.next_element()? {
+            raws.push(raw);
+            self.seen.set(Some(raws.len()));
+        }
+        Ok(Ok(raws))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Err("an object"))
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Err("null"))
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(Err("a string"))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Err("a boolean"))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Err("a number"))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Err("a number"))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Err("a number"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(body: &str) -> Result<SplitPage, DecodeError> {
+        SplitPage::split("Property", "p1", body.as_bytes().to_vec(), None)
+    }
+
+    #[test]
+    fn a_page_splits() {
+        let page = split(
+            r#"{"@odata.context":"$metadata#Property","@odata.count":2,
+                "value":[{"ListingKey":"a"}, {"ListingKey":null}],"@odata.nextLink":"Property?x"}"#,
+        )
+        .unwrap();
+        assert_eq!(page.count, Some(2));
+        assert_eq!(page.next_link.as_deref(), Some("Property?x"));
+        assert!(!page.partial);
+        assert_eq!(page.text(&page.entities[0]), r#"{"ListingKey":"a"}"#);
+        assert_eq!(page.entities[0].key, Ok(Key::Str("a".into())));
+        let fault = page.entities[1].key.clone().unwrap_err();
+        assert_eq!(fault, (Some("ListingKey".into()), "the key is null".into()));
+    }
+
+    #[test]
+    fn what_is_no_page_is_named() {
+        let cases = [
+            ("", "is empty"),
+            ("<html>oops</html>", "is HTML"),
+            ("\u{feff}{\"value\":[]}", "byte order mark"),
+            ("[1]", "is a JSON array"),
+            ("{\"value\":[{\"ListingKey\":\"a\"},{\"Lis", "is truncated"),
+            ("{\"value\":[]} x", "is not JSON: trailing"),
+            ("{\"a\":1}", "has no `value`"),
+            ("{\"value\":{\"a\":1}}", "`value` is an object"),
+            ("{\"value\":null}", "`value` is null"),
+            ("{\"value\":\"x\"}", "`value` is a string"),
+            (
+                "{\"error\":{\"code\":\"429\",\"message\":\"slow down\"}}",
+                "429: slow down",
+            ),
+            ("{\"value\":[NaN]}", "is not JSON"),
+        ];
+        for (body, expected) in cases {
+            let error = split(body).unwrap_err();
+            assert!(error.reason.contains(expected), "{body}: {error}");
+            assert_eq!(error.page, "p1");
+        }
+        let truncated = split("{\"value\":[{\"ListingKey\":\"a\"},{\"Lis").unwrap_err();
+        assert_eq!(truncated.record, Some(1));
+        let utf8 = SplitPage::split("Property", "p", b"{\"value\":[\"\xff\"]}".to_vec(), None);
+        assert_eq!(utf8.unwrap_err().offset, Some(11));
+    }
+
+    #[test]
+    fn a_selecting_context_is_partial() {
+        assert!(selects_fields("$metadata#Property(ListPrice,YearBuilt)"));
+        assert!(selects_fields(
+            "https://h/$metadata#Property(City,Media(Order))"
+        ));
+        assert!(!selects_fields("$metadata#Property(Media())"));
+        assert!(!selects_fields("$metadata#Property"));
+        assert!(!selects_fields("$metadata#Property(*)"));
+    }
+}

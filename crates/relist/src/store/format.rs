@@ -1,0 +1,140 @@
+//! Stored values: sealed with a checksum, and small metadata as versioned bincode.
+//!
+//! redb does not verify its checksums on every read, so each value carries its own: the low half
+//! of xxh3-64 over the value, seeded with its table's number. `bincode` is named in this file only,
+//! so that it can be replaced in one place.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+
+/// The format this build writes.
+pub(super) const FORMAT: u32 = 1;
+/// The oldest format this build reads.
+pub(super) const FORMAT_OLDEST: u32 = 1;
+
+/// The most bytes one metadata value may claim when it is read.
+const METADATA_LIMIT: usize = 64 << 20;
+/// The first byte of every metadata value.
+const METADATA_FORMAT: u8 = 1;
+const SEAL_LEN: usize = 4;
+
+/// A table's number in checksums. Part of the format.
+#[derive(Debug, Clone, Copy)]
+#[repr(u8)]
+pub(super) enum TableId {
+    Meta = 1,
+    Catalog,
+    Versions,
+    Heads,
+    History,
+    Changelog,
+    Tombstones,
+    Quarantine,
+    Checkpoints,
+    Runs,
+}
+
+fn checksum(table: TableId, bytes: &[u8]) -> [u8; SEAL_LEN] {
+    let hash = xxhash_rust::xxh3::xxh3_64_with_seed(bytes, table as u64);
+    let low = u32::try_from(hash & u64::from(u32::MAX)).unwrap_or(0);
+    low.to_le_bytes()
+}
+
+/// Appends the checksum.
+pub(super) fn seal(table: TableId, mut bytes: Vec<u8>) -> Vec<u8> {
+    let sum = checksum(table, &bytes);
+    bytes.extend_from_slice(&sum);
+    bytes
+}
+
+/// Verifies and strips the checksum.
+///
+/// # Errors
+/// [`Error::Corrupt`], naming the table.
+pub(super) fn unseal(table: TableId, bytes: &[u8]) -> Result<&[u8]> {
+    bytes
+        .split_last_chunk::<SEAL_LEN>()
+        .filter(|(value, sum)| **sum == checksum(table, value))
+        .map(|(value, _)| value)
+        .ok_or_else(|| corrupt(table, "a checksum does not match"))
+}
+
+/// A [`Error::Corrupt`] that names the table.
+pub(super) fn corrupt(table: TableId, what: &str) -> Error {
+    Error::Corrupt {
+        what: format!("table {table:?}: {what}").to_lowercase(),
+    }
+}
+
+fn config() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<METADATA_LIMIT>()
+}
+
+/// Encodes and seals a metadata struct.
+pub(super) fn encode<T: Serialize>(table: TableId, value: &T) -> Result<Vec<u8>> {
+    let mut out = vec![METADATA_FORMAT];
+    let body = bincode::serde::encode_to_vec(value, config())
+        .map_err(|e| Error::Usage(format!("cannot encode {table:?}: {e}")))?;
+    out.extend_from_slice(&body);
+    Ok(seal(table, out))
+}
+
+/// Verifies and decodes a metadata struct; every byte must be used.
+pub(super) fn decode<T: DeserializeOwned>(table: TableId, bytes: &[u8]) -> Result<T> {
+    let value = unseal(table, bytes)?;
+    let (format, body) = value
+        .split_first()
+        .ok_or_else(|| corrupt(table, "an empty value"))?;
+    if *format != METADATA_FORMAT {
+        return Err(corrupt(
+            table,
+            &format!("metadata format {format}, expected 1"),
+        ));
+    }
+    let (out, used) = bincode::serde::decode_from_slice(body, config())
+        .map_err(|e| corrupt(table, &e.to_string()))?;
+    if used == body.len() {
+        Ok(out)
+    } else {
+        Err(corrupt(table, "trailing bytes"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::RunReport;
+
+    #[test]
+    fn a_flipped_bit_is_found() {
+        let sealed = seal(TableId::Versions, b"body".to_vec());
+        assert_eq!(unseal(TableId::Versions, &sealed).unwrap(), b"body");
+        assert!(unseal(TableId::Heads, &sealed).is_err());
+        for bit in 0..sealed.len() * 8 {
+            let mut bad = sealed.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(unseal(TableId::Versions, &bad).is_err());
+        }
+    }
+
+    #[test]
+    fn metadata_is_read_whole_or_refused() {
+        let report = RunReport {
+            resource: "Property".into(),
+            records: 7,
+            ..RunReport::default()
+        };
+        let bytes = encode(TableId::Runs, &report).unwrap();
+        assert_eq!(decode::<RunReport>(TableId::Runs, &bytes).unwrap(), report);
+        // A length that claims far more than there is must not allocate it.
+        let mut hostile = vec![METADATA_FORMAT, 253];
+        hostile.extend_from_slice(&u64::MAX.to_le_bytes());
+        let hostile = seal(TableId::Runs, hostile);
+        assert!(decode::<RunReport>(TableId::Runs, &hostile).is_err());
+        let mut longer = bytes[..bytes.len() - SEAL_LEN].to_vec();
+        longer.push(0);
+        assert!(decode::<RunReport>(TableId::Runs, &seal(TableId::Runs, longer)).is_err());
+    }
+}

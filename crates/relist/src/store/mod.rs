@@ -1,0 +1,347 @@
+//! The store: one redb file that holds records, every version, the changelog and the checkpoints.
+//!
+//! Everything of a batch goes into one transaction: what it changed and how far it came are durable
+//! together or not at all. Rows are append-only, so a version is history the moment the next one
+//! is written. **Only this module names redb.**
+//!
+//! One process writes; any number may read beside it.
+
+mod catalog;
+mod changelog;
+mod format;
+mod head;
+mod report;
+mod snapshot;
+mod tables;
+mod verify;
+mod write;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use redb::{ConcurrencyMode, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use catalog::{Catalog, share};
+pub use changelog::{Cause, Change, FieldChange, Operation};
+pub(crate) use head::Head;
+pub use report::{
+    Checkpoint, Misfit, Outcome, QUARANTINE_BYTES, Quarantined, RunKind, RunReport, SyncState,
+    Tombstone, Walk, WalkPosition,
+};
+pub use snapshot::{AsOf, Changes, Snapshot, Version};
+pub use verify::VerifyReport;
+pub(crate) use write::Staged;
+pub use write::{DeleteOutcome, WriteTxn};
+
+use crate::error::{Error, Result, StorageError};
+use crate::value::Timestamp;
+use format::{FORMAT, FORMAT_OLDEST, TableId};
+
+/// Memory redb may use for pages: it bounds the process, the operating system caches the rest.
+const CACHE_BYTES: usize = 128 << 20;
+
+/// A store, open for reading or for reading and writing.
+pub struct Store {
+    engine: Engine,
+    path: PathBuf,
+    /// The last catalog read, by the sequence number of its change.
+    catalog: Mutex<Option<(u64, SharedCatalog)>>,
+}
+
+/// A catalog, and its resources each on its own.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedCatalog {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) resources: Arc<[Arc<crate::schema::Resource>]>,
+}
+
+enum Engine {
+    Writer(Database),
+    Reader(ReadOnlyDatabase),
+}
+
+/// What is written at birth: an empty file at a known path is refused, not filled again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Birth {
+    format: u32,
+    oldest_reader: u32,
+    created: Timestamp,
+}
+
+/// Numbers that only grow.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counters {
+    /// The last sequence given; the first is 1.
+    pub(crate) sequence: u64,
+    /// The last row given; the first is 1.
+    pub(crate) row: u64,
+    /// The last run given; the first is 1.
+    pub(crate) run: u64,
+    /// The catalog's edition: changes with every change of the schema.
+    pub(crate) edition: u64,
+    /// The latest observed time of any change.
+    pub(crate) observed: Option<Timestamp>,
+    /// By resource: slots given.
+    pub(crate) slots: Vec<u32>,
+    /// By resource: records that are current.
+    pub(crate) live: Vec<u64>,
+}
+
+impl Store {
+    /// Creates a store at `path`, which must not exist.
+    ///
+    /// It is made under a temporary name, synced and renamed, so that a crash leaves either no
+    /// store or a whole one. Only its owner may read it: it holds what a licence covers.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file exists or cannot be made, [`Error::Storage`] when the engine
+    /// fails.
+    pub fn create(path: impl AsRef<Path>, created: Timestamp) -> Result<Store> {
+        let path = path.as_ref();
+        if path.exists() {
+            return Err(io_error(
+                path,
+                "cannot create",
+                io::ErrorKind::AlreadyExists.into(),
+            ));
+        }
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".new");
+        let temporary = PathBuf::from(temporary);
+        match std::fs::remove_file(&temporary) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error(&temporary, "cannot replace", e));
+            }
+            _ => {}
+        }
+        let file = create_private(&temporary).map_err(|e| io_error(path, "cannot create", e))?;
+        let database = builder().create(&temporary).map_err(engine)?;
+        write::initialise(
+            &database,
+            &Birth {
+                format: FORMAT,
+                oldest_reader: FORMAT,
+                created,
+            },
+        )?;
+        database.close().map_err(engine)?;
+        file.sync_all()
+            .map_err(|e| io_error(&temporary, "cannot sync", e))?;
+        // A hard link does not replace: of two processes that create at once, one wins.
+        std::fs::hard_link(&temporary, path)
+            .and_then(|()| std::fs::remove_file(&temporary))
+            .or_else(|e| match e.kind() {
+                io::ErrorKind::AlreadyExists => Err(e),
+                _ => std::fs::rename(&temporary, path),
+            })
+            .map_err(|e| io_error(path, "cannot create", e))?;
+        sync_parent(path).map_err(|e| io_error(path, "cannot sync the folder of", e))?;
+        Store::open(path)
+    }
+
+    /// Opens a store for reading and writing.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when there is no file, [`Error::Format`] when it is no store or one of another
+    /// format, [`Error::Locked`] when another process writes to it, [`Error::Corrupt`] when it is
+    /// damaged.
+    pub fn open(path: impl AsRef<Path>) -> Result<Store> {
+        let path = path.as_ref();
+        check_magic(path)?;
+        let database = builder().open(path).map_err(engine)?;
+        Store::start(Engine::Writer(database), path)
+    }
+
+    /// Opens a store for reading, also while another process writes to it.
+    ///
+    /// # Errors
+    /// As [`open`](Store::open), but never [`Error::Locked`] for a writer beside it.
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Store> {
+        let path = path.as_ref();
+        check_magic(path)?;
+        let database = match builder().open_read_only(path) {
+            // The last writer was killed: only an open for writing may put the file in order.
+            Err(redb::DatabaseError::RepairAborted) => {
+                drop(Store::open(path)?);
+                builder().open_read_only(path)
+            }
+            other => other,
+        };
+        Store::start(Engine::Reader(database.map_err(engine)?), path)
+    }
+
+    fn start(engine: Engine, path: &Path) -> Result<Store> {
+        let store = Store {
+            engine,
+            path: path.to_owned(),
+            catalog: Mutex::new(None),
+        };
+        let txn = store.begin_read()?;
+        let birth = snapshot::birth(&txn)?;
+        if birth.oldest_reader > FORMAT || birth.format < FORMAT_OLDEST {
+            return Err(Error::Format {
+                reason: format!(
+                    "{} is of format {}, this build reads {FORMAT_OLDEST} to {FORMAT}",
+                    path.display(),
+                    birth.format
+                ),
+            });
+        }
+        Ok(store)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A consistent view of everything committed so far.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let txn = self.begin_read()?;
+        let counters = snapshot::counters(&txn)?;
+        let shared = self.shared_catalog(&txn, counters.edition)?;
+        Ok(Snapshot::new(txn, shared, counters))
+    }
+
+    /// Begins a write transaction. `observed` is the time now, as the caller knows it.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the store was opened for reading.
+    pub fn begin_write(&self, observed: Timestamp) -> Result<WriteTxn> {
+        let Engine::Writer(database) = &self.engine else {
+            return Err(Error::Usage(
+                "the store was opened for reading only".to_owned(),
+            ));
+        };
+        WriteTxn::begin(database, observed)
+    }
+
+    /// Has the engine check every page of the file.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when it found damage. [`Error::Usage`] when opened for reading.
+    pub fn check_integrity(&mut self) -> Result<()> {
+        let Engine::Writer(database) = &mut self.engine else {
+            return Err(Error::Usage(
+                "the store was opened for reading only".to_owned(),
+            ));
+        };
+        if database.check_integrity().map_err(engine)? {
+            return Ok(());
+        }
+        Err(Error::Corrupt {
+            what: "the engine's page checksums did not match".to_owned(),
+        })
+    }
+
+    fn begin_read(&self) -> Result<ReadTransaction> {
+        match &self.engine {
+            Engine::Writer(database) => database.begin_read().map_err(engine),
+            Engine::Reader(database) => database.begin_read().map_err(engine),
+        }
+    }
+
+    fn shared_catalog(&self, txn: &ReadTransaction, edition: u64) -> Result<SharedCatalog> {
+        let mut cached = self
+            .catalog
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((held, shared)) = cached.as_ref()
+            && *held == edition
+        {
+            return Ok(shared.clone());
+        }
+        let catalog = snapshot::catalog(txn)?;
+        let shared = SharedCatalog {
+            resources: share(&catalog).into(),
+            catalog: Arc::new(catalog),
+        };
+        *cached = Some((edition, shared.clone()));
+        Ok(shared)
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder
+        .set_cache_size(CACHE_BYTES)
+        .set_concurrency_mode(ConcurrencyMode::SingleWriter);
+    builder
+}
+
+/// Maps an engine error to what the caller can do about it.
+fn engine(error: impl Into<redb::Error>) -> Error {
+    match error.into() {
+        redb::Error::Corrupted(what) => Error::Corrupt { what },
+        redb::Error::DatabaseAlreadyOpen => Error::Locked { pid: None },
+        redb::Error::UpgradeRequired(version) => Error::Format {
+            reason: format!("the file is of redb format {version}, which this build does not read"),
+        },
+        other => Error::Storage(StorageError::new(other)),
+    }
+}
+
+fn io_error(path: &Path, doing: &str, source: io::Error) -> Error {
+    Error::Io {
+        context: format!("{doing} {}", path.display()),
+        source,
+    }
+}
+
+/// The engine's own error for a stranger's file says nothing a user can act on.
+fn check_magic(path: &Path) -> Result<()> {
+    use io::Read as _;
+    let mut magic = [0; 4];
+    let mut file = File::open(path).map_err(|e| io_error(path, "cannot open", e))?;
+    let read = file
+        .read(&mut magic)
+        .map_err(|e| io_error(path, "cannot read", e))?;
+    if read < 4 || &magic != b"redb" {
+        return Err(Error::Format {
+            reason: format!("{} is not a Relist store", path.display()),
+        });
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn create_private(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
+#[cfg(not(unix))]
+fn create_private(path: &Path) -> io::Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path)
+}
+
+#[cfg(unix)]
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_parent(_: &Path) -> io::Result<()> {
+    Ok(())
+}

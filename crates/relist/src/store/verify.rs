@@ -1,0 +1,275 @@
+//! Verification: whether the tables agree with each other.
+
+use std::collections::HashMap;
+
+use redb::ReadableTableMetadata as _;
+
+use super::changelog::{Entry, Operation};
+use super::format::{TableId, unseal};
+use super::snapshot::{Snapshot, past};
+use super::tables as t;
+use super::{Head, engine};
+use crate::diff::canonical_hash;
+use crate::error::Result;
+use crate::record::codec::Reader;
+use crate::record::{Body, Cell};
+use crate::schema::FieldId;
+
+/// The most problems that are listed; the rest are counted.
+const LISTED: usize = 100;
+
+/// What a verification found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Records that are current.
+    pub records: u64,
+    /// Stored versions, past ones included.
+    pub versions: u64,
+    /// Changes in the log.
+    pub changes: u64,
+    /// Tombstones.
+    pub tombstones: u64,
+    /// How many problems there are.
+    pub problem_count: u64,
+    /// The first of them, each naming its table and entry.
+    pub problems: Vec<String>,
+}
+
+impl VerifyReport {
+    /// Whether nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        self.problem_count == 0
+    }
+
+    fn problem(&mut self, text: String) {
+        self.problem_count += 1;
+        if self.problems.len() < LISTED {
+            self.problems.push(text);
+        }
+    }
+}
+
+/// A record's state while the log is folded: the row it had, and since when.
+type Folded = HashMap<(u16, u32), (u64, u64)>;
+
+impl Snapshot {
+    /// Checks that the parts of the store agree: every checksum; the log without a gap and, folded
+    /// from the start, equal to the records; every update's fields equal to the difference of its
+    /// versions; history, tombstones and counts.
+    ///
+    /// # Errors
+    /// Only when the engine itself cannot read; what does not agree is in the report.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        let mut report = VerifyReport::default();
+        let folded = self.fold_changelog(&mut report)?;
+        self.check_heads(&folded, &mut report)?;
+        self.check_history(&mut report)?;
+        let versions = self.txn.open_table(t::VERSIONS).map_err(engine)?;
+        report.versions = versions.len().map_err(engine)?;
+        if report.versions != self.counters.row {
+            report.problem(format!(
+                "versions: {} rows, {} were given out",
+                report.versions, self.counters.row
+            ));
+        }
+        Ok(report)
+    }
+
+    fn fold_changelog(&self, report: &mut VerifyReport) -> Result<Folded> {
+        let mut folded = Folded::new();
+        let changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
+        let by_key = self.txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
+        let mut expected = None;
+        let mut keyed = 0;
+        for item in changelog.range::<u64>(..).map_err(engine)? {
+            let (sequence, value) = item.map_err(engine)?;
+            let sequence = sequence.value();
+            if expected.is_some_and(|e| e != sequence) {
+                report.problem(format!("changelog: a gap before sequence {sequence}"));
+            }
+            expected = Some(sequence + 1);
+            report.changes += 1;
+            let entry = match Entry::decode(value.value()) {
+                Ok(entry) => entry,
+                Err(e) => {
+                    report.problem(format!("changelog: sequence {sequence}: {e}"));
+                    continue;
+                }
+            };
+            if entry.operation == Operation::Schema {
+                continue;
+            }
+            keyed += 1;
+            let own = t::slot_key(entry.resource, entry.slot, sequence);
+            if by_key.get(own.as_slice()).map_err(engine)?.is_none() {
+                report.problem(format!("changes by key: sequence {sequence} is missing"));
+            }
+            self.fold(sequence, &entry, &mut folded, report)?;
+        }
+        if expected.unwrap_or(1) != self.counters.sequence + 1 {
+            report.problem(format!(
+                "changelog: does not end at {}",
+                self.counters.sequence
+            ));
+        }
+        let held = by_key.len().map_err(engine)?;
+        if held != keyed {
+            report.problem(format!(
+                "changes by key: {held} entries, {keyed} record changes"
+            ));
+        }
+        Ok(folded)
+    }
+
+    fn fold(
+        &self,
+        sequence: u64,
+        entry: &Entry,
+        folded: &mut Folded,
+        report: &mut VerifyReport,
+    ) -> Result<()> {
+        let at = (entry.resource, entry.slot);
+        let before = folded.get(&at).map_or(0, |(row, _)| *row);
+        if before != entry.previous_row {
+            report.problem(format!(
+                "changelog: sequence {sequence} follows row {}, the log says {before}",
+                entry.previous_row
+            ));
+        }
+        let fits = match entry.operation {
+            Operation::Insert | Operation::Relist => before == 0 && entry.row > 0,
+            Operation::Update => before > 0 && entry.row > 0,
+            Operation::Delete => before > 0 && entry.row == 0,
+            Operation::Schema => true,
+        };
+        if !fits {
+            let name = entry.operation.name();
+            report.problem(format!(
+                "changelog: sequence {sequence} is no possible {name}"
+            ));
+        }
+        if entry.operation == Operation::Update {
+            self.check_update(sequence, entry, report)?;
+        }
+        folded.insert(at, (entry.row, sequence));
+        Ok(())
+    }
+
+    /// The version before, with the logged fields put in, says what the version after says.
+    fn check_update(&self, sequence: u64, entry: &Entry, report: &mut VerifyReport) -> Result<()> {
+        let versions = self.txn.open_table(t::VERSIONS).map_err(engine)?;
+        let (old, new) = (
+            versions.get(entry.previous_row).map_err(engine)?,
+            versions.get(entry.row).map_err(engine)?,
+        );
+        let body = |bytes: &[u8]| unseal(TableId::Versions, bytes).map(<[u8]>::to_vec).ok();
+        let old = old.and_then(|b| body(b.value()));
+        let new = new.and_then(|b| body(b.value()));
+        let (Some(old), Some(new)) = (old, new) else {
+            report.problem(format!(
+                "versions: a row of sequence {sequence} cannot be read"
+            ));
+            return Ok(());
+        };
+        let (Some(old), Some(new)) = (Body::new(&old), Body::new(&new)) else {
+            report.problem(format!(
+                "versions: a row of sequence {sequence} has no known format"
+            ));
+            return Ok(());
+        };
+        let Some(resource) = self.catalog().resource(entry.resource) else {
+            return Ok(());
+        };
+        let mut cells: Vec<(FieldId, Cell<'_>)> = old.cells().collect();
+        for change in &entry.fields {
+            cells.retain(|(field, _)| *field != change.field);
+            let side = change.new.as_deref();
+            if let Some(cell) = side.and_then(|bytes| Cell::read(&mut Reader::new(bytes))) {
+                cells.push((change.field, cell));
+            }
+        }
+        cells.sort_by_key(|(field, _)| *field);
+        if canonical_hash(cells.into_iter(), resource) != canonical_hash(new.cells(), resource) {
+            report.problem(format!(
+                "changelog: sequence {sequence} does not explain its version"
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_heads(&self, folded: &Folded, report: &mut VerifyReport) -> Result<()> {
+        let heads = self.txn.open_table(t::HEADS).map_err(engine)?;
+        let versions = self.txn.open_table(t::VERSIONS).map_err(engine)?;
+        let tombstones = self.txn.open_table(t::TOMBSTONES).map_err(engine)?;
+        let mut live = vec![0_u64; self.counters.live.len()];
+        for item in heads.range::<&[u8]>(..).map_err(engine)? {
+            let (key, value) = item.map_err(engine)?;
+            let name = t::key_of(key.value()).map_or_else(|| "?".to_owned(), |k| k.to_string());
+            let head = match Head::decode(value.value()) {
+                Ok(head) => head,
+                Err(e) => {
+                    report.problem(format!("heads: key {name}: {e}"));
+                    continue;
+                }
+            };
+            let resource = key
+                .value()
+                .first_chunk()
+                .map_or(0, |c| u16::from_be_bytes(*c));
+            let expected = if head.deleted { 0 } else { head.row };
+            if folded.get(&(resource, head.slot)) != Some(&(expected, head.valid_from)) {
+                report.problem(format!("heads: key {name} is not where the log leaves it"));
+            }
+            let buried = tombstones.get(key.value()).map_err(engine)?.is_some();
+            if buried != head.deleted {
+                report.problem(format!("tombstones: key {name} and its head do not agree"));
+            }
+            let row = versions.get(head.row).map_err(engine)?;
+            let readable = row.is_some_and(|b| unseal(TableId::Versions, b.value()).is_ok());
+            if !readable {
+                report.problem(format!(
+                    "versions: row {} of key {name} is damaged",
+                    head.row
+                ));
+            }
+            if !head.deleted {
+                report.records += 1;
+                if let Some(count) = live.get_mut(usize::from(resource)) {
+                    *count += 1;
+                }
+            }
+        }
+        report.tombstones = tombstones.len().map_err(engine)?;
+        if live != self.counters.live {
+            report.problem(format!(
+                "counts: {:?} held, {live:?} found",
+                self.counters.live
+            ));
+        }
+        if folded.len() as u64 != heads.len().map_err(engine)? {
+            report.problem("heads: not as many as the log has records".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Every past version ends where a change of its record stands, and can be read.
+    fn check_history(&self, report: &mut VerifyReport) -> Result<()> {
+        let history = self.txn.open_table(t::HISTORY).map_err(engine)?;
+        let versions = self.txn.open_table(t::VERSIONS).map_err(engine)?;
+        let by_key = self.txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
+        for item in history.range::<&[u8]>(..).map_err(engine)? {
+            let (key, value) = item.map_err(engine)?;
+            let known = by_key.get(key.value()).map_err(engine)?.is_some();
+            let row = match past(value.value()) {
+                Ok((row, _)) => versions.get(row).map_err(engine)?,
+                Err(_) => None,
+            };
+            let readable = row.is_some_and(|b| unseal(TableId::Versions, b.value()).is_ok());
+            if !known || !readable {
+                let at = t::split_slot_key(key.value());
+                report.problem(format!("history: entry {at:?} does not fit the log"));
+            }
+        }
+        Ok(())
+    }
+}

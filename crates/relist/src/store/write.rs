@@ -1,0 +1,549 @@
+//! Write transactions: the only way anything changes.
+
+use std::sync::Arc;
+
+use redb::{Database, ReadableTable as _, WriteTransaction};
+
+use super::changelog::{Cause, Entry, Operation};
+use super::format::{TableId, corrupt, decode, encode, seal, unseal};
+use super::tables as t;
+use super::{
+    Birth, Catalog, Checkpoint, Counters, Head, Quarantined, RunReport, Tombstone, engine,
+};
+use crate::diff::FieldDiff;
+use crate::error::{Error, Result};
+use crate::keycode::Key;
+use crate::record::{Body, RecordBuf};
+use crate::schema::Schema;
+use crate::value::Timestamp;
+
+/// One atomic change of the store. Dropped without [`commit`](WriteTxn::commit), it never was.
+pub struct WriteTxn {
+    txn: WriteTransaction,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) counters: Counters,
+    observed: Timestamp,
+    run: u64,
+    /// The edition at the start: a catalog of another one is written at the end.
+    edition: u64,
+    first_sequence: u64,
+}
+
+/// A record change, decided and encoded, that only needs its sequence.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    pub(crate) key: Key,
+    pub(crate) head: Option<Head>,
+    pub(crate) body: RecordBuf,
+    pub(crate) raw_hash: u128,
+    pub(crate) canonical: u128,
+    pub(crate) source_time: Option<Timestamp>,
+    pub(crate) changes: Vec<FieldDiff>,
+}
+
+impl Staged {
+    /// What the change is.
+    pub(crate) fn operation(&self) -> Operation {
+        match self.head {
+            None => Operation::Insert,
+            Some(head) if head.deleted => Operation::Relist,
+            Some(_) => Operation::Update,
+        }
+    }
+}
+
+/// What came of a deletion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeleteOutcome {
+    /// The record is a tombstone now.
+    Deleted,
+    /// It was one already.
+    AlreadyDeleted,
+    /// The key was never seen: the deletion is remembered.
+    Unknown,
+    /// The record was modified after the deletion: it stays.
+    Newer,
+}
+
+pub(super) fn initialise(database: &Database, birth: &Birth) -> Result<()> {
+    let mut txn = database.begin_write().map_err(engine)?;
+    txn.set_quick_repair(true);
+    {
+        let mut meta = txn.open_table(t::META).map_err(engine)?;
+        let birth = encode(TableId::Meta, birth)?;
+        meta.insert("birth", birth.as_slice()).map_err(engine)?;
+        let counters = encode(TableId::Meta, &Counters::default())?;
+        meta.insert("counters", counters.as_slice())
+            .map_err(engine)?;
+        let mut catalog = txn.open_table(t::CATALOG).map_err(engine)?;
+        let empty = encode(TableId::Catalog, &Catalog::default())?;
+        catalog
+            .insert("catalog", empty.as_slice())
+            .map_err(engine)?;
+        txn.open_table(t::VERSIONS).map_err(engine)?;
+        txn.open_table(t::CHANGELOG).map_err(engine)?;
+        txn.open_table(t::RUNS).map_err(engine)?;
+        txn.open_table(t::CHECKPOINTS).map_err(engine)?;
+        txn.open_table(t::INSTANTS).map_err(engine)?;
+        txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
+        for table in [t::HEADS, t::HISTORY, t::TOMBSTONES, t::QUARANTINE] {
+            txn.open_table(table).map_err(engine)?;
+        }
+    }
+    txn.commit().map_err(engine)
+}
+
+impl WriteTxn {
+    pub(super) fn begin(database: &Database, observed: Timestamp) -> Result<Self> {
+        let mut txn = database.begin_write().map_err(engine)?;
+        // Opening after a crash stays fast whatever the size of the file.
+        txn.set_quick_repair(true);
+        let (counters, catalog) = {
+            let meta = txn.open_table(t::META).map_err(engine)?;
+            let bytes = meta.get("counters").map_err(engine)?;
+            let bytes = bytes.ok_or_else(|| corrupt(TableId::Meta, "no counters"))?;
+            let counters: Counters = decode(TableId::Meta, bytes.value())?;
+            let table = txn.open_table(t::CATALOG).map_err(engine)?;
+            let bytes = table.get("catalog").map_err(engine)?;
+            let bytes = bytes.ok_or_else(|| corrupt(TableId::Catalog, "no catalog"))?;
+            (counters, decode(TableId::Catalog, bytes.value())?)
+        };
+        let edition = counters.edition;
+        let first_sequence = counters.sequence + 1;
+        let catalog = Arc::new(catalog);
+        Ok(WriteTxn {
+            txn,
+            catalog,
+            counters,
+            observed,
+            run: 0,
+            edition,
+            first_sequence,
+        })
+    }
+
+    /// Takes over the schema that a feed's `$metadata` declares. Fields are added and retyped,
+    /// never removed: stored records stay readable.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when a resource that holds records would get another key.
+    pub fn define(&mut self, schema: &Schema) -> Result<()> {
+        let before = Arc::clone(&self.catalog);
+        let slots = self.counters.slots.clone();
+        let holds = |id: u16| slots.get(usize::from(id)).is_some_and(|n| *n > 0);
+        let events = Arc::make_mut(&mut self.catalog).define(schema, holds)?;
+        if self.catalog != before {
+            self.counters.edition += 1;
+        }
+        for (resource, note) in events {
+            self.log_schema(resource, Cause::Metadata, note)?;
+        }
+        Ok(())
+    }
+
+    /// Changes the catalog in place; it is written at commit.
+    pub(crate) fn catalog_mut(&mut self) -> &mut Catalog {
+        if self.counters.edition == self.edition {
+            self.counters.edition += 1;
+        }
+        Arc::make_mut(&mut self.catalog)
+    }
+
+    /// Logs a change of the schema.
+    pub(crate) fn log_schema(&mut self, resource: u16, cause: Cause, note: String) -> Result<()> {
+        self.counters.sequence += 1;
+        let entry = Entry {
+            operation: Operation::Schema,
+            cause,
+            run: self.run,
+            resource,
+            slot: 0,
+            key: None,
+            source_time: None,
+            observed: self.observed,
+            previous_row: 0,
+            row: 0,
+            fields: Vec::new(),
+            note,
+        };
+        let mut changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
+        changelog
+            .insert(self.counters.sequence, entry.encode().as_slice())
+            .map_err(engine)?;
+        Ok(())
+    }
+
+    /// The run that changes are logged under.
+    pub(crate) fn set_run(&mut self, run: u64) {
+        self.run = run;
+    }
+
+    /// Gives out the number of a new run, and logs changes under it.
+    pub(crate) fn new_run(&mut self) -> u64 {
+        self.counters.run += 1;
+        self.run = self.counters.run;
+        self.run
+    }
+
+    /// The heads of keys, which should come in ascending order: then it is one pass.
+    pub(crate) fn heads<'k>(
+        &self,
+        resource: u16,
+        keys: impl Iterator<Item = &'k Key>,
+    ) -> Result<Vec<Option<Head>>> {
+        let table = self.txn.open_table(t::HEADS).map_err(engine)?;
+        keys.map(|key| {
+            let found = table
+                .get(t::record_key(resource, key).as_slice())
+                .map_err(engine)?;
+            found.map(|bytes| Head::decode(bytes.value())).transpose()
+        })
+        .collect()
+    }
+
+    /// The bodies of rows.
+    pub(crate) fn bodies(&self, rows: impl Iterator<Item = u64>) -> Result<Vec<RecordBuf>> {
+        let table = self.txn.open_table(t::VERSIONS).map_err(engine)?;
+        rows.map(|row| {
+            let found = table.get(row).map_err(engine)?;
+            let bytes = found.ok_or_else(|| missing_row(row))?;
+            let body = unseal(TableId::Versions, bytes.value())?;
+            Body::new(body).ok_or_else(|| corrupt(TableId::Versions, "an unknown body format"))?;
+            Ok(RecordBuf(body.to_vec()))
+        })
+        .collect()
+    }
+
+    /// Writes record changes, giving each its sequence, in the order they come.
+    pub(crate) fn stage(&mut self, resource: u16, cause: Cause, staged: &[Staged]) -> Result<()> {
+        let mut heads = Vec::with_capacity(staged.len());
+        let mut history = Vec::new();
+        let mut by_key = Vec::with_capacity(staged.len());
+        let mut lifted = Vec::new();
+        {
+            let mut versions = self.txn.open_table(t::VERSIONS).map_err(engine)?;
+            let mut changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
+            for item in staged {
+                let operation = item.operation();
+                self.counters.sequence += 1;
+                self.counters.row += 1;
+                let (sequence, row) = (self.counters.sequence, self.counters.row);
+                let slot = match item.head {
+                    Some(head) => head.slot,
+                    None => next_slot(&mut self.counters, resource)?,
+                };
+                if operation != Operation::Update {
+                    add_live(&mut self.counters, resource, 1);
+                    lifted.push(t::record_key(resource, &item.key));
+                }
+                let body = seal(TableId::Versions, item.body.0.clone());
+                versions.insert(row, body.as_slice()).map_err(engine)?;
+                let entry = Entry {
+                    operation,
+                    cause,
+                    run: self.run,
+                    resource,
+                    slot,
+                    key: Some(item.key.clone()),
+                    source_time: item.source_time,
+                    observed: self.observed,
+                    previous_row: item.head.filter(|h| !h.deleted).map_or(0, |h| h.row),
+                    row,
+                    fields: item.changes.clone(),
+                    note: String::new(),
+                };
+                changelog
+                    .insert(sequence, entry.encode().as_slice())
+                    .map_err(engine)?;
+                if let Some(head) = item.head.filter(|h| !h.deleted) {
+                    history.push(past(resource, &head, sequence));
+                }
+                let epoch = item.head.map_or(0, |h| h.epoch + u16::from(h.deleted));
+                let head = Head {
+                    slot,
+                    row,
+                    raw_hash: item.raw_hash,
+                    canonical: item.canonical,
+                    valid_from: sequence,
+                    source_time: item.source_time,
+                    epoch,
+                    deleted: false,
+                };
+                heads.push((t::record_key(resource, &item.key), head.encode()));
+                by_key.push(t::slot_key(resource, slot, sequence));
+            }
+        }
+        self.insert_sorted(t::HEADS, heads)?;
+        self.insert_sorted(t::HISTORY, history)?;
+        by_key.sort_unstable();
+        let mut table = self.txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
+        for key in by_key {
+            table.insert(key.as_slice(), ()).map_err(engine)?;
+        }
+        drop(table);
+        // A tombstone of a key that was never seen ends when the key appears, too.
+        lifted.sort_unstable();
+        let mut table = self.txn.open_table(t::TOMBSTONES).map_err(engine)?;
+        for key in lifted {
+            table.remove(key.as_slice()).map_err(engine)?;
+        }
+        Ok(())
+    }
+
+    /// Sorted inserts are far cheaper than random ones.
+    fn insert_sorted(
+        &self,
+        table: redb::TableDefinition<'static, t::Bytes, t::Bytes>,
+        mut rows: Vec<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<()> {
+        rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let mut table = self.txn.open_table(table).map_err(engine)?;
+        for (key, value) in rows {
+            table
+                .insert(key.as_slice(), value.as_slice())
+                .map_err(engine)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a record: a tombstone, with everything it was kept in its history.
+    ///
+    /// `source_time` is when the feed says it was deleted: a record that was modified later stays
+    /// (a deletion may come late). Without one the caller vouches for the deletion.
+    pub fn delete(
+        &mut self,
+        resource: &str,
+        key: &Key,
+        source_time: Option<Timestamp>,
+        cause: Cause,
+        reason: &str,
+    ) -> Result<DeleteOutcome> {
+        let id = self.catalog.require(resource)?;
+        let head = self
+            .heads(id, std::iter::once(key))?
+            .into_iter()
+            .flatten()
+            .next();
+        let mut tombstone = Tombstone {
+            sequence: 0,
+            source_time,
+            observed: self.observed,
+            cause,
+            reason: reason.to_owned(),
+        };
+        let Some(head) = head else {
+            let known = self.tombstone_exists(id, key)?;
+            if !known {
+                self.put_tombstone(id, key, &tombstone)?;
+            }
+            return Ok(if known {
+                DeleteOutcome::AlreadyDeleted
+            } else {
+                DeleteOutcome::Unknown
+            });
+        };
+        if head.deleted {
+            return Ok(DeleteOutcome::AlreadyDeleted);
+        }
+        if source_time.is_some_and(|at| head.source_time.is_some_and(|own| own > at)) {
+            return Ok(DeleteOutcome::Newer);
+        }
+        self.counters.sequence += 1;
+        let sequence = self.counters.sequence;
+        add_live(&mut self.counters, id, -1);
+        let entry = Entry {
+            operation: Operation::Delete,
+            cause,
+            run: self.run,
+            resource: id,
+            slot: head.slot,
+            key: Some(key.clone()),
+            source_time,
+            observed: self.observed,
+            previous_row: head.row,
+            row: 0,
+            fields: Vec::new(),
+            note: reason.to_owned(),
+        };
+        let mut changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
+        changelog
+            .insert(sequence, entry.encode().as_slice())
+            .map_err(engine)?;
+        drop(changelog);
+        self.insert_sorted(t::HISTORY, vec![past(id, &head, sequence)])?;
+        let dead = Head {
+            deleted: true,
+            valid_from: sequence,
+            ..head
+        };
+        self.insert_sorted(t::HEADS, vec![(t::record_key(id, key), dead.encode())])?;
+        let mut by_key = self.txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
+        let own = t::slot_key(id, head.slot, sequence);
+        by_key.insert(own.as_slice(), ()).map_err(engine)?;
+        drop(by_key);
+        tombstone.sequence = sequence;
+        self.put_tombstone(id, key, &tombstone)?;
+        Ok(DeleteOutcome::Deleted)
+    }
+
+    fn tombstone_exists(&self, resource: u16, key: &Key) -> Result<bool> {
+        let table = self.txn.open_table(t::TOMBSTONES).map_err(engine)?;
+        let found = table
+            .get(t::record_key(resource, key).as_slice())
+            .map_err(engine)?;
+        Ok(found.is_some())
+    }
+
+    fn put_tombstone(&self, resource: u16, key: &Key, tombstone: &Tombstone) -> Result<()> {
+        let value = encode(TableId::Tombstones, tombstone)?;
+        self.insert_sorted(t::TOMBSTONES, vec![(t::record_key(resource, key), value)])
+    }
+
+    /// The keys of live records for which `seen` is false. `seen` is asked by slot.
+    pub(crate) fn unseen(&self, resource: u16, seen: impl Fn(u32) -> bool) -> Result<Vec<Key>> {
+        let (start, end) = t::resource_range(resource);
+        let table = self.txn.open_table(t::HEADS).map_err(engine)?;
+        let mut out = Vec::new();
+        for row in table
+            .range(start.as_slice()..end.as_slice())
+            .map_err(engine)?
+        {
+            let (key, value) = row.map_err(engine)?;
+            let head = Head::decode(value.value())?;
+            if !head.deleted && !seen(head.slot) {
+                let key = t::key_of(key.value());
+                out.push(key.ok_or_else(|| corrupt(TableId::Heads, "a key"))?);
+            }
+        }
+        Ok(out)
+    }
+
+    /// Puts aside what could not be applied; the same bytes are put aside once.
+    pub fn quarantine(&mut self, item: &Quarantined) -> Result<()> {
+        let hash = xxhash_rust::xxh3::xxh3_128(&item.raw);
+        let mut key = item.resource.as_bytes().to_vec();
+        key.push(0);
+        key.extend_from_slice(&hash.to_be_bytes());
+        let mut table = self.txn.open_table(t::QUARANTINE).map_err(engine)?;
+        if table.get(key.as_slice()).map_err(engine)?.is_none() {
+            let value = encode(TableId::Quarantine, item)?;
+            table
+                .insert(key.as_slice(), value.as_slice())
+                .map_err(engine)?;
+        }
+        Ok(())
+    }
+
+    /// Empties the quarantine of a resource, or of all; returns how many entries there were.
+    pub fn clear_quarantine(&mut self, resource: Option<&str>) -> Result<u64> {
+        let prefix = resource
+            .map(|name| [name.as_bytes(), &[0]].concat())
+            .unwrap_or_default();
+        let mut table = self.txn.open_table(t::QUARANTINE).map_err(engine)?;
+        let mut removed = 0;
+        table
+            .retain(|key, _| {
+                let keep = !key.starts_with(&prefix);
+                removed += u64::from(!keep);
+                keep
+            })
+            .map_err(engine)?;
+        Ok(removed)
+    }
+
+    /// Sets how far a resource's replication has come.
+    pub fn set_checkpoint(&mut self, resource: &str, checkpoint: &Checkpoint) -> Result<()> {
+        let value = encode(TableId::Checkpoints, checkpoint)?;
+        let mut table = self.txn.open_table(t::CHECKPOINTS).map_err(engine)?;
+        table.insert(resource, value.as_slice()).map_err(engine)?;
+        Ok(())
+    }
+
+    /// Stores a run's report under its number.
+    pub fn put_run(&mut self, report: &RunReport) -> Result<()> {
+        let value = encode(TableId::Runs, report)?;
+        let mut table = self.txn.open_table(t::RUNS).map_err(engine)?;
+        table.insert(report.run, value.as_slice()).map_err(engine)?;
+        Ok(())
+    }
+
+    /// The last sequence given, also by this transaction.
+    pub fn sequence(&self) -> u64 {
+        self.counters.sequence
+    }
+
+    /// Makes everything durable and visible at once; returns the last sequence.
+    ///
+    /// # Errors
+    /// After an error nothing may be assumed: reopen the store and read the checkpoint.
+    pub fn commit(mut self) -> Result<u64> {
+        if self.counters.sequence >= self.first_sequence {
+            // A clock set back must not put a later sequence before an earlier one.
+            let observed = self
+                .counters
+                .observed
+                .map_or(self.observed, |t| t.max(self.observed));
+            self.counters.observed = Some(observed);
+            let mut instants = self.txn.open_table(t::INSTANTS).map_err(engine)?;
+            instants
+                .insert(observed.0, self.counters.sequence)
+                .map_err(engine)?;
+        }
+        if self.counters.edition != self.edition {
+            let value = encode(TableId::Catalog, self.catalog.as_ref())?;
+            let mut table = self.txn.open_table(t::CATALOG).map_err(engine)?;
+            table.insert("catalog", value.as_slice()).map_err(engine)?;
+        }
+        let counters = encode(TableId::Meta, &self.counters)?;
+        let mut meta = self.txn.open_table(t::META).map_err(engine)?;
+        meta.insert("counters", counters.as_slice())
+            .map_err(engine)?;
+        drop(meta);
+        self.txn.commit().map_err(engine)?;
+        Ok(self.counters.sequence)
+    }
+}
+
+impl std::fmt::Debug for WriteTxn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WriteTxn")
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+fn past(resource: u16, head: &Head, ended: u64) -> (Vec<u8>, Vec<u8>) {
+    let mut value = head.row.to_le_bytes().to_vec();
+    value.extend_from_slice(&head.valid_from.to_le_bytes());
+    (
+        t::slot_key(resource, head.slot, ended).to_vec(),
+        seal(TableId::History, value),
+    )
+}
+
+pub(super) fn missing_row(row: u64) -> Error {
+    corrupt(TableId::Versions, &format!("row {row} is missing"))
+}
+
+fn next_slot(counters: &mut Counters, resource: u16) -> Result<u32> {
+    let at = usize::from(resource);
+    if counters.slots.len() <= at {
+        counters.slots.resize(at + 1, 0);
+    }
+    let slots = counters.slots.get_mut(at);
+    let slot = slots.ok_or_else(|| Error::Usage("too many resources".to_owned()))?;
+    *slot = slot
+        .checked_add(1)
+        .ok_or_else(|| Error::Usage("too many records".to_owned()))?;
+    Ok(*slot - 1)
+}
+
+fn add_live(counters: &mut Counters, resource: u16, by: i64) {
+    let at = usize::from(resource);
+    if counters.live.len() <= at {
+        counters.live.resize(at + 1, 0);
+    }
+    if let Some(live) = counters.live.get_mut(at) {
+        *live = live.saturating_add_signed(by);
+    }
+}
