@@ -2,3 +2,4 @@
 
 pub mod data;
 pub mod kc_house;
+pub mod reference;

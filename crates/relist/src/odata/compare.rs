@@ -113,7 +113,7 @@ impl<'a> Binder<'a> {
         if short == ty.short_name() {
             return Ok(());
         }
-        let message = format!("{left} is a {}, not a {short}", ty.short_name());
+        let message = format!("{left} is a member of {}, not of {short}", ty.short_name());
         let hint = Some(format!("write {}'..'", ty.name));
         Err(self.option.hinted(right.span, message, hint))
     }
