@@ -5,3 +5,4 @@ pub mod fault_server;
 pub mod kc_house;
 pub mod mirror;
 pub mod odatapy;
+pub mod reference;
