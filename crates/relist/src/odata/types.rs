@@ -119,7 +119,7 @@ impl<'s> Ty<'s> {
             Ty::TimeOfDay => "a time of day",
             Ty::Guid => "a GUID",
             Ty::String => "a string",
-            Ty::Lookup(ty) => return format!("a {}", ty.short_name()),
+            Ty::Lookup(ty) => return format!("a member of {}", ty.short_name()),
             Ty::Member(_) => "a member of an enumeration",
             Ty::StringList => "a list of strings",
             Ty::LookupList(ty) => return format!("a list of {}", ty.short_name()),
