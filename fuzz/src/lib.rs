@@ -12,7 +12,9 @@ use relist::error::{Error, QueryError};
 use relist::keycode::Key;
 use relist::odata::{parse_filter, parse_orderby, parse_select};
 use relist::schema::{FieldType, Schema};
-use relist::value::{Date, DateTime, Decimal, TimeOfDay, format_guid, parse_guid};
+use relist::store::Store;
+use relist::value::{Date, DateTime, Decimal, TimeOfDay, Timestamp, format_guid, parse_guid};
+use std::sync::OnceLock;
 
 /// `$metadata`: a schema that hangs together, or an error that points into the document.
 pub fn edmx(bytes: &[u8]) {
@@ -98,9 +100,11 @@ fn points_into(error: &QueryError, text: &str) {
 pub fn decode_page(bytes: &[u8]) {
     let page = match SplitPage::split("Property", "fuzz", bytes.to_vec(), None) {
         Ok(page) => page,
-        Err(error) => {
+        Err(rejected) => {
+            let error = &rejected.error;
             assert!(!error.reason.is_empty());
             assert!(error.offset.is_none_or(|at| at <= bytes.len()), "{error}");
+            assert_eq!(rejected.raw, bytes, "what is put aside is what came");
             return;
         }
     };
@@ -113,6 +117,36 @@ pub fn decode_page(bytes: &[u8]) {
         assert_eq!(text.trim(), text);
         assert!(!text.is_empty());
     }
+}
+
+/// A page in a transaction: every record is accounted for, and the page again changes nothing.
+pub fn apply_page(bytes: &[u8]) {
+    static STORE: OnceLock<Store> = OnceLock::new();
+    let store = STORE.get_or_init(|| {
+        let folder = std::env::temp_dir().join(format!("relist-fuzz-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a temporary folder");
+        let store = Store::create(folder.join("store.redb"), Timestamp(0)).expect("a new store");
+        // The open file stays; nothing is left behind when the process ends.
+        let _ = std::fs::remove_dir_all(&folder);
+        store
+    });
+    // Dropped without a commit: each input meets an empty store.
+    let mut txn = store.begin_write(Timestamp(1)).expect("nobody else writes");
+    let first = match txn.apply_page("Property", "fuzz", bytes) {
+        Ok(report) => report,
+        Err(Error::Decode(error)) => return assert!(!error.reason.is_empty()),
+        Err(other) => panic!("not an error of the page: {other}"),
+    };
+    assert_eq!(
+        first.records,
+        first.applied + first.unchanged + first.quarantined
+    );
+    let again = txn
+        .apply_page("Property", "fuzz", bytes)
+        .expect("it was read before");
+    assert_eq!(again.records, first.records);
+    assert_eq!(again.applied, 0, "{first:?}, then {again:?}");
+    assert_eq!(again.quarantined, first.quarantined);
 }
 
 /// Keys: their bytes sort as they do and read back as they were; other bytes are no key.

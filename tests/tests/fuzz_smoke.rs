@@ -102,6 +102,14 @@ fn decode_page() {
 }
 
 #[test]
+fn apply_page() {
+    let words = [
+        "{", "}", "[", "]", "\"", "\\u0000", "a", ",", ":", "null", "1e999", "0", "-",
+    ];
+    smoke("apply_page", targets::apply_page, &words);
+}
+
+#[test]
 fn keycode() {
     smoke(
         "keycode",
