@@ -59,6 +59,27 @@ impl SyncRun<'_> {
         Ok(())
     }
 
+    /// The request for the records of these keys, and no others.
+    fn key_request(&self, field: &str, keys: &[Key]) -> PageRequest {
+        let any = keys
+            .iter()
+            .map(|key| format!("{field} eq {}", key.to_literal()));
+        let any = any.collect::<Vec<_>>().join(" or ");
+        let filter = match &self.policy.filter {
+            Some(clause) => format!("{clause} and ({any})"),
+            None => any,
+        };
+        PageRequest::Query {
+            resource: self.resource.to_owned(),
+            options: QueryOptions {
+                filter: Some(filter),
+                select: self.policy.select.clone(),
+                expand: self.policy.expand.clone(),
+                ..QueryOptions::default()
+            },
+        }
+    }
+
     /// Asks the feed for keys; applies what it has and deletes what it does not.
     fn ask(
         &mut self,
@@ -73,23 +94,7 @@ impl SyncRun<'_> {
         else {
             return Ok(());
         };
-        let any = keys
-            .iter()
-            .map(|key| format!("{} eq {}", spec.field, key.to_literal()));
-        let any = any.collect::<Vec<_>>().join(" or ");
-        let filter = match &self.policy.filter {
-            Some(clause) => format!("{clause} and ({any})"),
-            None => any,
-        };
-        let request = PageRequest::Query {
-            resource: self.resource.to_owned(),
-            options: QueryOptions {
-                filter: Some(filter),
-                select: self.policy.select.clone(),
-                expand: self.policy.expand.clone(),
-                ..QueryOptions::default()
-            },
-        };
+        let request = self.key_request(&spec.field, keys);
         let fetched = source.fetch(&request)?;
         let page = SplitPage::split(
             self.resource,

@@ -303,7 +303,10 @@ mod tests {
             d("12345678901234567890123456789012345678"),
             d("0.00000000000000000001"),
         );
-        assert_eq!((big.cmp(&tiny), tiny.cmp(&big)), (Ordering::Greater, Ordering::Less));
+        assert_eq!(
+            (big.cmp(&tiny), tiny.cmp(&big)),
+            (Ordering::Greater, Ordering::Less)
+        );
     }
 
     #[test]
