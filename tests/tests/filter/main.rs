@@ -745,6 +745,34 @@ fn errors_point_at_the_cause_and_say_the_cure() {
 }
 
 #[test]
+fn a_lookup_without_declared_members_takes_any_text() {
+    let mut schema = schema();
+    for ty in &mut schema.enums {
+        ty.members.clear();
+    }
+    let entity = listing();
+    let row = EntityRow {
+        entity: &entity,
+        resource: property(&schema),
+    };
+    for (text, expected) in [
+        ("StandardStatus eq 'Active Under Contract'", true),
+        ("StandardStatus eq 'ActiveUnderContract'", false),
+        (
+            "StandardStatus eq Odata.Models.StandardStatus'ActiveUnderContract'",
+            true,
+        ),
+        ("Appliances has 'Gas Range'", true),
+        ("Appliances has Odata.Models.Appliances'GasRange'", true),
+        ("Appliances/any(a:a eq 'Oven')", false),
+    ] {
+        let expr = parse_filter(text).unwrap();
+        let bound = bind_filter(&expr, text, &schema, property(&schema), now());
+        assert_eq!(bound.unwrap().matches(&row), expected, "{text}");
+    }
+}
+
+#[test]
 fn a_filter_of_100_kilobytes_is_refused() {
     let text = format!("City eq '{}'", "x".repeat(100_000));
     let error = bind(&text).unwrap_err();
