@@ -188,9 +188,8 @@ impl WriteTxn {
     ) -> Result<Vec<Item<'p>>> {
         let mut decoded = self.decode_once(resource, items);
         let mut unknown: BTreeMap<String, FieldType> = BTreeMap::new();
-        for result in &decoded {
-            let Ok((item, _)) = result else { continue };
-            for (name, ty) in &item.entity.unknown {
+        for one in &decoded {
+            for (name, ty) in &one.item.entity.unknown {
                 let ty = ty.clone().unwrap_or(FieldType::String);
                 unknown.entry(name.clone()).or_insert(ty);
             }
@@ -199,27 +198,23 @@ impl WriteTxn {
             self.add_fields(resource, &unknown, to.cause)?;
             let (again, done): (Vec<_>, Vec<_>) = decoded
                 .into_iter()
-                .partition(|r| r.as_ref().is_ok_and(|(i, _)| !i.entity.unknown.is_empty()));
-            let again = again
-                .into_iter()
-                .filter_map(|r| r.ok().map(|(item, _)| item))
-                .collect();
+                .partition(|one| !one.item.entity.unknown.is_empty());
             decoded = done;
+            let again = again.into_iter().map(|one| one.item).collect();
             decoded.extend(self.decode_once(resource, again));
-            decoded.sort_by(|a, b| key_of(a).cmp(&key_of(b)));
+            let place = |one: &Decoded<'p>| (one.item.page_at, one.item.index);
+            decoded.sort_by(|a, b| a.item.key.cmp(b.item.key).then(place(a).cmp(&place(b))));
         }
         let mut out = Vec::with_capacity(decoded.len());
-        for result in decoded {
-            match result {
-                Ok((item, odd)) => {
+        for Decoded { item, outcome } in decoded {
+            match outcome {
+                Ok(odd) => {
                     for field in odd {
                         self.note_odd(resource, field, &item, to)?;
                     }
                     out.push(item);
                 }
-                Err((item, fault)) => {
-                    self.put_aside(item.page, item.index, item.raw, fault, to)?;
-                }
+                Err(fault) => self.put_aside(item.page, item.index, item.raw, fault, to)?,
             }
         }
         Ok(out)
@@ -553,13 +548,10 @@ impl WriteTxn {
     }
 }
 
-/// A decoded record with the fields that do not show their type, or what is wrong with it.
-type Decoded<'p> = Result<(Item<'p>, Vec<FieldId>), (Item<'p>, (Option<String>, String))>;
-
-fn key_of<'a, 'p>(decoded: &'a Decoded<'p>) -> (&'a Key, usize) {
-    match decoded {
-        Ok((item, _)) | Err((item, _)) => (item.key, item.index),
-    }
+/// A record, and either the fields that do not show their type or what is wrong with it.
+struct Decoded<'p> {
+    item: Item<'p>,
+    outcome: Result<Vec<FieldId>, (Option<String>, String)>,
 }
 
 fn decode_item<'p>(
@@ -568,24 +560,22 @@ fn decode_item<'p>(
     shape: &mut Vec<FieldId>,
 ) -> Decoded<'p> {
     let key = (item.key, item.page.key_spec.as_ref());
-    match Entity::decode(item.page.text(item.raw), context, key, shape) {
-        Ok(entity) => {
-            let odd = entity.cells().filter(|(field, cell)| {
-                let Some(def) = context.resource.field(*field) else {
-                    return false;
-                };
-                if def.declared {
-                    !cell.fits(&def.ty)
-                } else {
-                    natural_type(*cell).is_some_and(|ty| ty != def.ty)
-                }
-            });
-            let odd = odd.map(|(field, _)| field).collect();
-            item.entity = entity;
-            Ok((item, odd))
-        }
-        Err(fault) => Err((item, fault)),
-    }
+    let outcome = Entity::decode(item.page.text(item.raw), context, key, shape).map(|entity| {
+        let odd = entity.cells().filter(|(field, cell)| {
+            let Some(def) = context.resource.field(*field) else {
+                return false;
+            };
+            if def.declared {
+                !cell.fits(&def.ty)
+            } else {
+                natural_type(*cell).is_some_and(|ty| ty != def.ty)
+            }
+        });
+        let odd = odd.map(|(field, _)| field).collect();
+        item.entity = entity;
+        odd
+    });
+    Decoded { item, outcome }
 }
 
 /// Takes out the live records that `same` says are unchanged, and counts them.

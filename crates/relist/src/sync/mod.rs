@@ -297,7 +297,11 @@ impl SyncRun<'_> {
         let Some(walk) = self.checkpoint.walk.take() else {
             return Ok(());
         };
-        let reached = walk.max_seen.map(|seen| seen.min(walk.started));
+        let mut reached = walk.max_seen.map(|seen| seen.min(walk.started));
+        if walk.kind == RunKind::Full && walk.records == 0 {
+            // Nothing was there: all that comes is stamped later than the walk began.
+            reached = Some(walk.started);
+        }
         self.checkpoint.watermark = self.checkpoint.watermark.max(reached);
         self.checkpoint.state = SyncState::Live;
         if walk.kind == RunKind::Full && self.checkpoint.deletes_watermark.is_none() {
