@@ -14,6 +14,7 @@ use relist::error::QueryError;
 use relist::odata::{
     CompareOp, Conjunct, FieldTest, Predicate, Query, Row, bind_filter, parse_filter, query_options,
 };
+use relist::schema::Schema;
 use relist::value::Value;
 use relist_tests::reference::evaluate;
 use sample::{EntityRow, now, property, schema};
@@ -744,6 +745,34 @@ fn errors_point_at_the_cause_and_say_the_cure() {
 }
 
 #[test]
+fn a_lookup_without_declared_members_takes_any_text() {
+    let mut schema = schema();
+    for ty in &mut schema.enums {
+        ty.members.clear();
+    }
+    let entity = listing();
+    let row = EntityRow {
+        entity: &entity,
+        resource: property(&schema),
+    };
+    for (text, expected) in [
+        ("StandardStatus eq 'Active Under Contract'", true),
+        ("StandardStatus eq 'ActiveUnderContract'", false),
+        (
+            "StandardStatus eq Odata.Models.StandardStatus'ActiveUnderContract'",
+            true,
+        ),
+        ("Appliances has 'Gas Range'", true),
+        ("Appliances has Odata.Models.Appliances'GasRange'", true),
+        ("Appliances/any(a:a eq 'Oven')", false),
+    ] {
+        let expr = parse_filter(text).unwrap();
+        let bound = bind_filter(&expr, text, &schema, property(&schema), now());
+        assert_eq!(bound.unwrap().matches(&row), expected, "{text}");
+    }
+}
+
+#[test]
 fn a_filter_of_100_kilobytes_is_refused() {
     let text = format!("City eq '{}'", "x".repeat(100_000));
     let error = bind(&text).unwrap_err();
@@ -948,4 +977,116 @@ fn a_query_is_read_from_a_url() {
             .to_string()
             .contains("no resource named \"Properties\"")
     );
+}
+
+#[test]
+fn filters_of_the_field_bind_to_the_metadata_of_wfrmls() {
+    let test = "filters_of_the_field_bind_to_the_metadata_of_wfrmls";
+    let Some(xml) = relist_tests::data::read(test, "wfrmls-metadata.xml") else {
+        return;
+    };
+    let mut schema = relist::schema::Schema::from_metadata(&xml).unwrap();
+    let bind = |schema: &Schema, resource: &str, text: &str| {
+        let expr = parse_filter(text)?;
+        bind_filter(
+            &expr,
+            text,
+            schema,
+            schema.resource(resource).unwrap(),
+            now(),
+        )
+    };
+    for (resource, text) in [
+        (
+            "Property",
+            "StandardStatus has Odata.Models.StandardStatus'Active'",
+        ),
+        (
+            "Property",
+            "StandardStatus eq Odata.Models.StandardStatus'Active'",
+        ),
+        (
+            "Property",
+            "StandardStatus eq 'Active' and ListPrice ge 350000",
+        ),
+        ("Property", "StandardStatus in ('Active','Pending')"),
+        ("Property", "ListingKeyNumeric gt 1611952"),
+        ("Property", "ModificationTimestamp gt 2019-09-01T10:00:00Z"),
+        (
+            "Property",
+            "ModificationTimestamp ge 2019-09-01 and year(CloseDate) eq 2019",
+        ),
+        (
+            "Property",
+            "PropertyType eq 'Residential' and City eq 'Provo' and YearBuilt lt 1980",
+        ),
+        ("Property", "InteriorFeatures/any(f:f eq 'Alarm: Fire')"),
+        (
+            "Property",
+            "geo.distance(GeoLocation,geography'SRID=3956;POINT(-111.898 40.576)') lt 1",
+        ),
+        (
+            "Property",
+            "geo.intersects(GeoLocation,geography'SRID=3956;\
+             POLYGON((-111.9 40.5,-111.8 40.5,-111.8 40.6,-111.9 40.5))')",
+        ),
+        ("Media", "MediaCategory eq 'Photo'"),
+        (
+            "Member",
+            "contains(MemberFullName,'Smith') and MemberKeyNumeric gt 1",
+        ),
+        (
+            "OpenHouse",
+            "OpenHouseDate ge 2020-11-01 and ListingKeyNumeric eq 1625740",
+        ),
+    ] {
+        bind(&schema, resource, text).unwrap_or_else(|e| panic!("{text}: {e:?}"));
+    }
+    // Names that a guide in circulation uses and this server does not have.
+    for (resource, text, message) in [
+        (
+            "Property",
+            "PropertyCity eq 'x'",
+            "Property has no field PropertyCity",
+        ),
+        (
+            "Property",
+            "PropertyAddress eq 'x'",
+            "Property has no field PropertyAddress",
+        ),
+        (
+            "OpenHouse",
+            "PropertyKey eq 'x'",
+            "OpenHouse has no field PropertyKey",
+        ),
+        (
+            "Property",
+            "ListPrice eq 'x'",
+            "ListPrice is a number, 'x' is a string: \
+         they do not compare",
+        ),
+        (
+            "Property",
+            "Media/any(m:m/Order eq 1)",
+            "Media leads to other records, which are not kept here",
+        ),
+    ] {
+        let error = bind(&schema, resource, text).expect_err(text);
+        assert_eq!(error.message, message, "{text}");
+    }
+    // Once pages have come with $expand=Media there is such a field, of the type Media is of.
+    let property = schema.resources.iter_mut().find(|r| r.name == "Property");
+    property.unwrap().fields.push(relist::schema::Field {
+        name: "Media".to_owned(),
+        ty: relist::schema::FieldType::Json,
+        declared: false,
+    });
+    bind(
+        &schema,
+        "Property",
+        "Media/any(m:m/MediaCategory eq 'Photo')",
+    )
+    .unwrap();
+    let error = bind(&schema, "Property", "Media/any(m:m/MediaType eq 'Photo')").unwrap_err();
+    assert_eq!(error.message, "\"Photo\" is not a member of MediaType");
 }
