@@ -523,7 +523,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_number_lexeme_round_trips(text in "-?(0|[1-9][0-9]{0,40})(\\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?") {
+        fn any_number_lexeme_round_trips(
+            text in "-?(0|[1-9][0-9]{0,40})(\\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?"
+        ) {
             prop_assert_eq!(cell(&number(&text)).to_json(), text);
         }
 
