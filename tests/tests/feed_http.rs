@@ -502,7 +502,7 @@ fn retry_after_is_honoured_in_each_form() {
         let clock = if with_date {
             // The server's own clock is what its date is read by, whatever this machine's says.
             limited = limited.header("Date", date);
-            VirtualClock::at(wall + Duration::from_secs(86_400))
+            VirtualClock::at(wall + Duration::from_hours(24))
         } else {
             VirtualClock::at(wall)
         };

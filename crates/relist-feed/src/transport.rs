@@ -2,6 +2,7 @@
 //!
 //! Nothing here retries, waits or knows OData.
 
+use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,7 +46,7 @@ impl Default for Limits {
 }
 
 /// The way to the server, where it is not the plain one.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Network {
     /// An HTTP proxy for https requests: `http://proxy.example:3128`.
     ///
@@ -55,6 +56,16 @@ pub struct Network {
     pub proxy: Option<String>,
     /// PEM certificates of authorities to trust beside the system's.
     pub ca_pem: Option<Vec<u8>>,
+}
+
+/// Shows what is set and not how: a proxy's URL may hold its password.
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Network")
+            .field("proxy", &self.proxy.is_some())
+            .field("ca_pem", &self.ca_pem.is_some())
+            .finish()
+    }
 }
 
 /// A whole answer with status 200.
