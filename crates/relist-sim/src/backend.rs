@@ -17,6 +17,15 @@ pub enum Key {
     Str(String),
 }
 
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Key::Int(key) => write!(f, "{key}"),
+            Key::Str(key) => write!(f, "'{key}'"),
+        }
+    }
+}
+
 /// Which rows to visit, and in which order. What is not one of the fast ways is a scan of all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
@@ -29,6 +38,8 @@ pub enum Access {
         /// Whether the bound itself is one of them.
         inclusive: bool,
     },
+    /// All rows, by `ModificationTimestamp` (none first) and then by key.
+    ByModified,
     /// The rows with a `ModificationTimestamp` of `at` or later, by it and then by key.
     ModifiedSince {
         /// The bound, inclusive.

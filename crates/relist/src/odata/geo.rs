@@ -24,17 +24,6 @@ pub enum Shape {
     Polygon(Vec<Vec<GeoPoint>>),
 }
 
-impl Shape {
-    /// The shape's name in messages.
-    pub(super) fn kind(&self) -> &'static str {
-        match self {
-            Shape::Point(_) => "a point",
-            Shape::Line(_) => "a line",
-            Shape::Polygon(_) => "a polygon",
-        }
-    }
-}
-
 /// What a distance is measured in.
 ///
 /// UtahRealEstate.com documents `SRID=3956` for miles (3,956 is the earth's radius in miles);

@@ -191,6 +191,24 @@ impl<'a> Cell<'a> {
     /// Whether the value can be read as `ty`. What does not fit is kept as it came.
     pub fn fits(self, ty: &FieldType) -> bool {
         use FieldType as F;
+        // Nearly every cell is of its declared type: say so without reading its value.
+        let plainly = matches!(
+            (self.tag, ty),
+            (Tag::Null, _)
+                | (
+                    Tag::String,
+                    F::String | F::Lookup(_) | F::StringList | F::LookupList(_)
+                )
+                | (Tag::StringList, F::StringList | F::LookupList(_))
+                | (Tag::Int, F::Int | F::Decimal)
+                | (Tag::Decimal, F::Decimal)
+                | (Tag::True | Tag::False, F::Bool)
+                | (Tag::Date, F::Date)
+                | (Tag::DateTime, F::DateTime)
+        );
+        if plainly {
+            return true;
+        }
         let value = self.value_as(ty);
         match (ty, &value) {
             (_, Value::Null) | (F::Json, _) => true,

@@ -178,6 +178,11 @@ impl WriteTxn {
         self.run = run;
     }
 
+    /// The time of this transaction, as the caller gave it.
+    pub(crate) fn observed(&self) -> Timestamp {
+        self.observed
+    }
+
     /// Gives out the number of a new run, and logs changes under it.
     pub(crate) fn new_run(&mut self) -> u64 {
         self.counters.run += 1;
