@@ -62,7 +62,10 @@ fn wave_2(load: &Workload, path: &Path) -> Duration {
     let report = ingest(&store, "Property", &load.second, 2).unwrap();
     let gone = ingest(&store, "Deleted", &[deletions(&load.deleted)], 3).unwrap();
     let took = begun.elapsed();
-    assert_eq!((report.inserted, report.unchanged), (load.inserted, load.unchanged));
+    assert_eq!(
+        (report.inserted, report.unchanged),
+        (load.inserted, load.unchanged)
+    );
     assert_eq!(report.field_changes, load.field_changes);
     assert_eq!(gone.deleted, load.deleted.len() as u64);
     took

@@ -45,12 +45,22 @@ pub fn store(path: &Path, schema: &Schema) -> Result<Store> {
 /// # Errors
 /// As [`Store::ingest`].
 pub fn ingest(store: &Store, resource: &str, pages: &[Vec<u8>], at: i64) -> Result<RunReport> {
-    let inputs = pages.to_vec().into_iter().enumerate().map(|(number, body)| {
-        let reader = Box::new(std::io::Cursor::new(body));
-        Ok(Input { name: format!("page {number}"), reader })
-    });
+    let inputs = pages
+        .to_vec()
+        .into_iter()
+        .enumerate()
+        .map(|(number, body)| {
+            let reader = Box::new(std::io::Cursor::new(body));
+            Ok(Input {
+                name: format!("page {number}"),
+                reader,
+            })
+        });
     let now = move || Timestamp(at);
-    let options = IngestOptions { now: &now, key_field: None };
+    let options = IngestOptions {
+        now: &now,
+        key_field: None,
+    };
     store.ingest(resource, inputs, &options, &mut |_: &RunReport| {})
 }
 

@@ -72,7 +72,10 @@ fn a_sync_killed_at_random_moments_loses_nothing_and_logs_nothing_twice() {
         }
     }
     println!("{killed} syncs killed, {finished} ended before their time came");
-    assert!(killed * 2 > kills, "the moments are badly chosen: {killed} of {kills} were killed");
+    assert!(
+        killed * 2 > kills,
+        "the moments are badly chosen: {killed} of {kills} were killed"
+    );
     done(relist(folder.path(), server.token()).arg("sync"));
     done(relist(folder.path(), server.token()).arg("verify"));
     compare(folder.path(), &market.lock().unwrap());
@@ -85,11 +88,16 @@ fn compare(folder: &Path, market: &Market) {
     for resource in RESOURCES {
         let mut ours = BTreeMap::new();
         snapshot
-            .scan(resource, AsOf::Sequence(snapshot.sequence()), |key, record| {
-                let json: serde_json::Value = serde_json::from_str(&record.to_json(None)).unwrap();
-                ours.insert(key.to_string(), json);
-                Ok(true)
-            })
+            .scan(
+                resource,
+                AsOf::Sequence(snapshot.sequence()),
+                |key, record| {
+                    let json: serde_json::Value =
+                        serde_json::from_str(&record.to_json(None)).unwrap();
+                    ours.insert(key.to_string(), json);
+                    Ok(true)
+                },
+            )
             .unwrap();
         let theirs = served(market, resource);
         let keys = |map: &BTreeMap<String, serde_json::Value>| -> BTreeSet<String> {
@@ -123,8 +131,12 @@ fn compare(folder: &Path, market: &Market) {
             Operation::Schema => {}
         }
         for field in &change.fields {
-            let new = field.new_value().map_or_else(String::new, relist::record::Cell::to_json);
-            let before = field.previous().map_or_else(String::new, relist::record::Cell::to_json);
+            let new = field
+                .new_value()
+                .map_or_else(String::new, relist::record::Cell::to_json);
+            let before = field
+                .previous()
+                .map_or_else(String::new, relist::record::Cell::to_json);
             let at = (change.resource.clone(), key.clone(), field.name.clone());
             if let Some(held) = last.insert(at, new) {
                 assert_eq!(held, before, "{key} {} does not follow", field.name);
@@ -135,7 +147,12 @@ fn compare(folder: &Path, market: &Market) {
 }
 
 fn served(market: &Market, resource: &str) -> BTreeMap<String, serde_json::Value> {
-    let at = market.schema().resources.iter().position(|r| r.name == resource).unwrap();
+    let at = market
+        .schema()
+        .resources
+        .iter()
+        .position(|r| r.name == resource)
+        .unwrap();
     let key_field = market.schema().resources[at].key_field.clone();
     let mut rows = Vec::new();
     market.scan(at, &Access::All, &mut |row| {

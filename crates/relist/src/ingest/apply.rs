@@ -1,6 +1,6 @@
 //! Applying pages: which records are new, which changed and how, which are put aside.
 //!
-//! `records = applied + unchanged + quarantined`, always. Reading and writing the store is done in
+//! `records = applied + unchanged + quarantined + flagged`, always. Reading and writing the store is done in
 //! key order on one thread; decoding, hashing and diffing run on rayon and touch no store.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -15,7 +15,8 @@ use crate::keycode::Key;
 use crate::record::{Cell, RecordBuf, natural_type};
 use crate::schema::{FieldId, FieldType, Resource};
 use crate::store::{
-    Cause, Head, Misfit, Operation, QUARANTINE_BYTES, Quarantined, RunReport, Staged, WriteTxn,
+    Cause, DeleteOutcome, Head, Misfit, Operation, QUARANTINE_BYTES, Quarantined, RunReport,
+    Staged, WriteTxn,
 };
 use crate::value::{Timestamp, Value};
 
@@ -38,6 +39,48 @@ pub(crate) struct Applying<'a> {
     pub(crate) max_seen: Option<Timestamp>,
     /// Records put aside whose key is not known: a sweep cannot tell what they were.
     pub(crate) keyless: u64,
+    /// What a record says when it is gone, where the feed marks it so.
+    pub(crate) gone: Option<&'a GoneMark>,
+}
+
+impl<'a> Applying<'a> {
+    /// Applies for a cause, by the stamps of a field; nothing noted yet.
+    pub(crate) fn new(cause: Cause, cursor_field: &'a str, report: &'a mut RunReport) -> Self {
+        Applying {
+            cause,
+            cursor_field,
+            report,
+            seen: None,
+            max_seen: None,
+            keyless: 0,
+            gone: None,
+        }
+    }
+}
+
+/// A field whose value says that the record is gone: `MlgCanView` false, `MlsStatus` `Delete`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoneMark {
+    /// The field.
+    pub field: String,
+    /// The value that means gone, as text: `false`, `Delete`.
+    pub value: String,
+}
+
+impl GoneMark {
+    fn marks(&self, entity: &Entity, resource: &Resource) -> bool {
+        let Some(id) = resource.field_id(&self.field) else {
+            return false;
+        };
+        let Some((cell, def)) = entity.cell(id).zip(resource.field(id)) else {
+            return false;
+        };
+        match cell.value_as(&def.ty) {
+            Value::String(text) => text == self.value,
+            Value::Null => false,
+            other => other.to_string() == self.value,
+        }
+    }
 }
 
 /// A record of a page, on its way through the stages.
@@ -152,6 +195,7 @@ impl WriteTxn {
         items = self.decode(resource, items, to)?;
         items = self.settle_contested(items, to)?;
         self.hash(resource, &mut items, to.cursor_field);
+        items = self.bury(resource, items, to)?;
         let mut items = drop_unchanged(items, to, |item, head| head.canonical == item.canonical);
         self.compare(resource, &mut items)?;
         self.settle_vanished(resource, &mut items, to.cause)?;
@@ -339,6 +383,37 @@ impl WriteTxn {
             let field = Some(loses.page.key_spec.field.clone());
             self.put_aside(loses.page, loses.index, loses.raw, (field, reason), to)?;
             out.push(wins);
+        }
+        Ok(out)
+    }
+
+    /// Deletes what says of itself that it is gone.
+    fn bury<'p>(
+        &mut self,
+        resource: u16,
+        items: Vec<Item<'p>>,
+        to: &mut Applying<'_>,
+    ) -> Result<Vec<Item<'p>>> {
+        let Some(mark) = to.gone else {
+            return Ok(items);
+        };
+        let Some(definition) = self.catalog.resource(resource).cloned() else {
+            return Ok(items);
+        };
+        let mut out = Vec::with_capacity(items.len());
+        for item in items {
+            if !mark.marks(&item.entity, &definition) {
+                out.push(item);
+                continue;
+            }
+            to.max_seen = to.max_seen.max(item.source_time);
+            to.report.flagged += 1;
+            let reason = format!("{} is {}", mark.field, mark.value);
+            let (name, at) = (&definition.name, item.source_time);
+            match self.delete(name, item.key, at, Cause::Flag, &reason)? {
+                DeleteOutcome::Deleted => to.report.deleted += 1,
+                _ => to.report.deletes_ignored += 1,
+            }
         }
         Ok(out)
     }
@@ -604,4 +679,25 @@ fn time_of(entity: &Entity, resource: &Resource, field: FieldId) -> Option<Times
         Value::Date(day) => day.midnight().to_timestamp(),
         _ => None,
     }
+}
+
+/// The keys of a page and the stamps of their records, as far as both can be read.
+pub(super) fn stamps<'p>(
+    page: &'p SplitPage,
+    resource: &Resource,
+    cursor_field: Option<&str>,
+) -> Vec<(&'p Key, Option<Timestamp>)> {
+    let context = DecodeContext::new(resource);
+    let cursor = cursor_field.and_then(|field| resource.field_id(field));
+    let mut shape = Vec::new();
+    let mut stamp = |raw: &RawEntity, key: &Key| {
+        let key = (key, page.key_spec.as_ref());
+        let entity = Entity::decode(page.text(raw), &context, key, &mut shape).ok()?;
+        time_of(&entity, resource, cursor?)
+    };
+    let keyed = page
+        .entities
+        .iter()
+        .filter_map(|raw| Some((raw, raw.key.as_ref().ok()?)));
+    keyed.map(|(raw, key)| (key, stamp(raw, key))).collect()
 }
