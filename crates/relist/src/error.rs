@@ -11,10 +11,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// A page or a record could not be read. Nothing of it was applied; see [`DecodeError`].
     #[error(transparent)]
-    Decode(#[from] DecodeError),
+    Decode(Box<DecodeError>),
     /// A query is wrong. The error points at the place; see [`QueryError`].
     #[error(transparent)]
-    Query(#[from] QueryError),
+    Query(Box<QueryError>),
     /// `$metadata` could not be read.
     #[error("$metadata: {reason} (at byte {offset})")]
     Metadata {
@@ -73,6 +73,9 @@ pub enum Error {
         /// How many may go without a confirmation.
         allowed: u64,
     },
+    /// The caller asked to stop, or the limit of pages was reached. What came before is applied.
+    #[error("stopped before the end")]
+    Stopped,
     /// The caller used the library wrongly: an option out of range, an unknown key type.
     #[error("{0}")]
     Usage(String),
@@ -87,6 +90,18 @@ pub enum Error {
         /// The operating system's answer.
         source: std::io::Error,
     },
+}
+
+impl From<DecodeError> for Error {
+    fn from(error: DecodeError) -> Self {
+        Error::Decode(Box::new(error))
+    }
+}
+
+impl From<QueryError> for Error {
+    fn from(error: QueryError) -> Self {
+        Error::Query(Box::new(error))
+    }
 }
 
 fn holder(pid: Option<u32>) -> String {

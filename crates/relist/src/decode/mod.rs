@@ -10,7 +10,7 @@ mod page;
 
 pub(crate) use entity::{DecodeContext, Entity};
 pub use key::KeySpec;
-pub use page::{RawEntity, SplitPage};
+pub use page::{RawEntity, Rejected, SplitPage};
 
 /// The deepest nesting of JSON that is taken. Deeper records are quarantined.
 pub const MAX_DEPTH: usize = 128;

@@ -40,10 +40,19 @@ pub struct SplitPage {
 pub struct RawEntity {
     /// Where in the page's body.
     pub range: Range<usize>,
-    /// xxh3-128 of the bytes.
+    /// xxh3-128 of the bytes, seeded with whether the page is partial.
     pub hash: u128,
     /// The key, or what is wrong with it (the field, and the reason).
     pub key: Result<Key, (Option<String>, String)>,
+}
+
+/// A page that cannot be trusted as a whole, kept for the quarantine.
+#[derive(Debug)]
+pub struct Rejected {
+    /// Which page, where in it, and why.
+    pub error: DecodeError,
+    /// Its bytes.
+    pub raw: Vec<u8>,
 }
 
 impl SplitPage {
@@ -52,65 +61,100 @@ impl SplitPage {
     /// `key_spec` is how keys are found; without one it is inferred from the first record.
     ///
     /// # Errors
-    /// [`DecodeError`] when the page as a whole cannot be trusted: not JSON, not an OData page,
+    /// [`Rejected`] when the page as a whole cannot be trusted: not JSON, not an OData page,
     /// an error body, truncated. A record at fault is no error here: it is quarantined later.
     pub fn split(
         resource: &str,
         origin: &str,
         body: Vec<u8>,
         key_spec: Option<Arc<KeySpec>>,
-    ) -> Result<SplitPage, DecodeError> {
-        let fail = |offset: Option<usize>, record: Option<usize>, reason: String| DecodeError {
+    ) -> Result<SplitPage, Box<Rejected>> {
+        let fail = |fault: PageFault| DecodeError {
             resource: resource.to_owned(),
             page: origin.to_owned(),
-            record,
+            record: fault.record,
             field: None,
-            offset,
-            reason,
+            offset: fault.offset,
+            reason: fault.reason,
         };
-        check_preamble(&body).map_err(|reason| fail(Some(0), None, reason))?;
-        let body = String::from_utf8(body).map_err(|e| {
-            let at = e.utf8_error().valid_up_to();
-            fail(Some(at), None, "is not UTF-8 from here on".to_owned())
-        })?;
-        let seen = Counter::new(None);
-        let mut parser = serde_json::Deserializer::from_str(&body);
-        let envelope = parser
-            .deserialize_any(EnvelopeVisitor { seen: &seen })
-            .and_then(|envelope| parser.end().map(|()| envelope))
-            .map_err(|e| {
-                let offset = e.is_data().then_some(0).or_else(|| offset_of(&body, &e));
-                fail(offset, seen.get(), plain_reason(&e))
-            })?;
-        let (raws, next_link, count, partial) = envelope
-            .into_parts()
-            .map_err(|reason| fail(None, None, reason))?;
-        let key_spec = match (key_spec, raws.iter().find(|r| r.get().starts_with('{'))) {
-            (Some(spec), _) => spec,
-            (None, None) => Arc::new(KeySpec::new(String::new(), false)),
-            (None, Some(first)) => {
-                let spec = KeySpec::infer(resource, first.get()).ok_or_else(|| {
-                    let reason = format!(
-                        "no key field is known for {resource}: expected RESO's key name, \
-                         {resource}Key or @odata.id"
-                    );
-                    fail(None, Some(0), reason)
-                })?;
-                Arc::new(spec)
+        let body = match check_preamble(&body).and_then(|()| check_utf8(&body)) {
+            Ok(()) => String::from_utf8(body).unwrap_or_default(),
+            Err(fault) => {
+                return Err(Box::new(Rejected {
+                    error: fail(fault),
+                    raw: body,
+                }));
             }
         };
-        let entities = raws
+        match split_text(resource, &body, key_spec) {
+            Ok(parts) => Ok(SplitPage {
+                resource: resource.to_owned(),
+                origin: origin.to_owned(),
+                body,
+                entities: parts.entities,
+                key_spec: parts.key_spec,
+                next_link: parts.next_link,
+                count: parts.count,
+                partial: parts.partial,
+            }),
+            Err(fault) => Err(Box::new(Rejected {
+                error: fail(fault),
+                raw: body.into_bytes(),
+            })),
+        }
+    }
+
+    /// Makes a page of records that came one by one: lines of NDJSON, elements of an array.
+    ///
+    /// A text that is not JSON is a record at fault.
+    ///
+    /// # Errors
+    /// [`Rejected`] when no key field is known and the first record shows none.
+    pub fn from_texts(
+        resource: &str,
+        origin: &str,
+        texts: &[String],
+        key_spec: Option<Arc<KeySpec>>,
+    ) -> Result<SplitPage, Box<Rejected>> {
+        let body = texts.join("\n");
+        let first = texts
             .iter()
-            .map(|raw| raw_entity(&body, raw.get(), &key_spec))
-            .collect();
+            .find(|t| t.starts_with('{'))
+            .map(String::as_str);
+        let key_spec = match find_key(resource, key_spec, first) {
+            Ok(spec) => spec,
+            Err(fault) => {
+                let error = DecodeError {
+                    resource: resource.to_owned(),
+                    page: origin.to_owned(),
+                    record: fault.record,
+                    field: None,
+                    offset: None,
+                    reason: fault.reason,
+                };
+                return Err(Box::new(Rejected {
+                    error,
+                    raw: body.into_bytes(),
+                }));
+            }
+        };
+        let mut at = 0;
+        let entities = texts.iter().map(|text| {
+            let mut entity = raw_entity(at, text, &key_spec, false);
+            if let Err(e) = serde_json::from_str::<IgnoredAny>(text) {
+                entity.key = Err((None, plain_reason(&e)));
+            }
+            at += text.len() + 1;
+            entity
+        });
         Ok(SplitPage {
             resource: resource.to_owned(),
             origin: origin.to_owned(),
-            entities,
+            entities: entities.collect(),
             key_spec,
-            next_link,
-            count,
-            partial,
+            next_link: None,
+            count: None,
+            partial: false,
             body,
         })
     }
@@ -121,30 +165,122 @@ impl SplitPage {
     }
 }
 
-fn raw_entity(body: &str, raw: &str, spec: &KeySpec) -> RawEntity {
-    let start = raw.as_ptr().addr().wrapping_sub(body.as_ptr().addr());
-    RawEntity {
-        range: start..start + raw.len(),
-        hash: xxhash_rust::xxh3::xxh3_128(raw.as_bytes()),
-        key: scan_key(raw, spec),
+/// What is wrong with a page, and where.
+struct PageFault {
+    offset: Option<usize>,
+    record: Option<usize>,
+    reason: String,
+}
+
+impl PageFault {
+    fn at(offset: usize, reason: &str) -> Self {
+        PageFault {
+            offset: Some(offset),
+            record: None,
+            reason: reason.to_owned(),
+        }
     }
 }
 
-fn check_preamble(body: &[u8]) -> Result<(), String> {
-    if body.starts_with(b"\xef\xbb\xbf") {
-        return Err(
-            "starts with a byte order mark, which JSON text must not (RFC 8259, 8.1); \
-                    remove its first three bytes"
-                .to_owned(),
-        );
+/// What [`split_text`] finds.
+struct PageParts {
+    entities: Vec<RawEntity>,
+    key_spec: Arc<KeySpec>,
+    next_link: Option<String>,
+    count: Option<u64>,
+    partial: bool,
+}
+
+fn split_text(
+    resource: &str,
+    body: &str,
+    key_spec: Option<Arc<KeySpec>>,
+) -> Result<PageParts, PageFault> {
+    let seen = Counter::new(None);
+    let mut parser = serde_json::Deserializer::from_str(body);
+    let envelope = parser
+        .deserialize_any(EnvelopeVisitor { seen: &seen })
+        .and_then(|envelope| parser.end().map(|()| envelope))
+        .map_err(|e| PageFault {
+            offset: offset_of(body, &e),
+            record: seen.get(),
+            reason: plain_reason(&e),
+        })?;
+    let (raws, next_link, count, partial) = envelope.into_parts().map_err(|reason| PageFault {
+        offset: None,
+        record: None,
+        reason,
+    })?;
+    let first = raws
+        .iter()
+        .map(|raw| raw.get())
+        .find(|text| text.starts_with('{'));
+    let key_spec = find_key(resource, key_spec, first)?;
+    let entities = raws.iter().map(|raw| {
+        let text = raw.get();
+        let start = text.as_ptr().addr().wrapping_sub(body.as_ptr().addr());
+        raw_entity(start, text, &key_spec, partial)
+    });
+    Ok(PageParts {
+        entities: entities.collect(),
+        key_spec,
+        next_link,
+        count,
+        partial,
+    })
+}
+
+/// The key as it is known, or as the first record shows it.
+fn find_key(
+    resource: &str,
+    known: Option<Arc<KeySpec>>,
+    first: Option<&str>,
+) -> Result<Arc<KeySpec>, PageFault> {
+    match (known, first) {
+        (Some(spec), _) => Ok(spec),
+        (None, None) => Ok(Arc::new(KeySpec::new(String::new(), false))),
+        (None, Some(first)) => KeySpec::infer(resource, first)
+            .map(Arc::new)
+            .ok_or_else(|| PageFault {
+                offset: None,
+                record: Some(0),
+                reason: format!(
+                    "no key field is known for {resource}: expected RESO's key name, \
+                     {resource}Key or @odata.id"
+                ),
+            }),
     }
-    match body.iter().find(|b| !b.is_ascii_whitespace()) {
-        None => Err("is empty, expected an OData page".to_owned()),
-        Some(b'<') => Err("is HTML or XML, expected JSON".to_owned()),
-        Some(b'{') => Ok(()),
-        Some(b'[') => Err("is a JSON array, expected an OData page with a `value`".to_owned()),
-        Some(_) => Err("does not start with `{`, expected an OData page".to_owned()),
+}
+
+fn raw_entity(start: usize, text: &str, spec: &KeySpec, partial: bool) -> RawEntity {
+    RawEntity {
+        range: start..start + text.len(),
+        // The same bytes say less when only some fields were asked for.
+        hash: xxhash_rust::xxh3::xxh3_128_with_seed(text.as_bytes(), u64::from(partial)),
+        key: scan_key(text, spec),
     }
+}
+
+fn check_utf8(body: &[u8]) -> Result<(), PageFault> {
+    std::str::from_utf8(body)
+        .map(|_| ())
+        .map_err(|e| PageFault::at(e.valid_up_to(), "is not UTF-8 from here on"))
+}
+
+fn check_preamble(body: &[u8]) -> Result<(), PageFault> {
+    let reason = if body.starts_with(b"\xef\xbb\xbf") {
+        "starts with a byte order mark, which JSON text must not (RFC 8259, 8.1); remove its \
+         first three bytes"
+    } else {
+        match body.iter().find(|b| !b.is_ascii_whitespace()) {
+            None => "is empty, expected an OData page",
+            Some(b'<') => "is HTML or XML, expected JSON",
+            Some(b'{') => return Ok(()),
+            Some(b'[') => "is a JSON array, expected an OData page with a `value`",
+            Some(_) => "does not start with `{`, expected an OData page",
+        }
+    };
+    Err(PageFault::at(0, reason))
 }
 
 /// serde_json counts lines and bytes in a line; the offset is what an editor can go to.
@@ -348,8 +484,11 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
 mod tests {
     use super::*;
 
-    fn split(body: &str) -> Result<SplitPage, DecodeError> {
-        SplitPage::split("Property", "p1", body.as_bytes().to_vec(), None)
+    fn split(body: &str) -> Result<SplitPage, Box<DecodeError>> {
+        SplitPage::split("Property", "p1", body.as_bytes().to_vec(), None).map_err(|r| {
+            assert_eq!(r.raw, body.as_bytes());
+            Box::new(r.error)
+        })
     }
 
     #[test]
@@ -395,7 +534,7 @@ mod tests {
         let truncated = split("{\"value\":[{\"ListingKey\":\"a\"},{\"Lis").unwrap_err();
         assert_eq!(truncated.record, Some(1));
         let utf8 = SplitPage::split("Property", "p", b"{\"value\":[\"\xff\"]}".to_vec(), None);
-        assert_eq!(utf8.unwrap_err().offset, Some(11));
+        assert_eq!(utf8.unwrap_err().error.offset, Some(11));
     }
 
     #[test]

@@ -1,0 +1,607 @@
+//! Applying pages: which records are new, which changed and how, which are put aside.
+//!
+//! `records = applied + unchanged + quarantined`, always. Reading and writing the store is done in
+//! key order on one thread; decoding, hashing and diffing run on rayon and touch no store.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use rayon::prelude::*;
+
+use super::SlotSet;
+use crate::decode::{DecodeContext, Entity, KeySpec, RawEntity, SplitPage};
+use crate::diff::{Diff, canonical_hash};
+use crate::error::Result;
+use crate::keycode::Key;
+use crate::record::{Cell, RecordBuf, natural_type};
+use crate::schema::{FieldId, FieldType, Resource};
+use crate::store::{
+    Cause, Head, Misfit, Operation, QUARANTINE_BYTES, Quarantined, RunReport, Staged, WriteTxn,
+};
+use crate::value::{Timestamp, Value};
+
+/// Records decoded by one task.
+const CHUNK: usize = 64;
+/// A field that vanished from more than one in this many records was withdrawn, not cleared.
+const WITHDRAWN_SHARE: u64 = 5;
+/// The most fields whose misfits a report names.
+const MISFITS: usize = 100;
+
+/// How pages are applied, and what is noted on the way.
+pub(crate) struct Applying<'a> {
+    pub(crate) cause: Cause,
+    /// The field that holds the source time of a record.
+    pub(crate) cursor_field: &'a str,
+    pub(crate) report: &'a mut RunReport,
+    /// Slots of records that the pages hold, when the caller sweeps later.
+    pub(crate) seen: Option<&'a mut SlotSet>,
+    /// The highest source time of any record, changed or not.
+    pub(crate) max_seen: Option<Timestamp>,
+    /// Records put aside whose key is not known: a sweep cannot tell what they were.
+    pub(crate) keyless: u64,
+}
+
+/// A record of a page, on its way through the stages.
+struct Item<'p> {
+    page: &'p SplitPage,
+    /// Which page of the batch, which record of the page.
+    page_at: usize,
+    index: usize,
+    raw: &'p RawEntity,
+    key: &'p Key,
+    /// Whether the page gives the key twice, with different bytes.
+    contested: bool,
+    head: Option<Head>,
+    entity: Entity,
+    source_time: Option<Timestamp>,
+    canonical: u128,
+    previous: Option<RecordBuf>,
+    diff: Diff,
+}
+
+impl WriteTxn {
+    /// Applies split pages, in order. A page whose keys an earlier one holds too is applied after
+    /// it, so that both versions are kept.
+    pub(crate) fn apply_pages(&mut self, pages: &[SplitPage], to: &mut Applying<'_>) -> Result<()> {
+        let mut group: Vec<Item<'_>> = Vec::new();
+        let mut keys: HashSet<&Key> = HashSet::new();
+        for (page_at, page) in pages.iter().enumerate() {
+            to.report.pages += 1;
+            to.report.bytes += page.body.len() as u64;
+            to.report.records += page.entities.len() as u64;
+            let items = self.collect(page, page_at, to)?;
+            if items.iter().any(|item| keys.contains(item.key)) {
+                self.apply_group(std::mem::take(&mut group), to)?;
+                keys.clear();
+            }
+            keys.extend(items.iter().map(|item| item.key));
+            group.extend(items);
+        }
+        self.apply_group(group, to)
+    }
+
+    /// The records of a page that have a key; the others are put aside.
+    fn collect<'p>(
+        &mut self,
+        page: &'p SplitPage,
+        page_at: usize,
+        to: &mut Applying<'_>,
+    ) -> Result<Vec<Item<'p>>> {
+        let mut items: Vec<Item<'p>> = Vec::with_capacity(page.entities.len());
+        let mut first: HashMap<&Key, usize> = HashMap::with_capacity(page.entities.len());
+        for (index, raw) in page.entities.iter().enumerate() {
+            let key = match &raw.key {
+                Ok(key) => key,
+                Err((field, reason)) => {
+                    to.keyless += 1;
+                    let fault = (field.clone(), reason.clone());
+                    self.put_aside(page, index, raw, fault, to)?;
+                    continue;
+                }
+            };
+            let mut contested = false;
+            if let Some(&at) = first.get(key) {
+                let Some(other) = items.get_mut(at) else {
+                    continue;
+                };
+                if other.raw.hash == raw.hash {
+                    to.report.unchanged += 1;
+                    continue;
+                }
+                other.contested = true;
+                contested = true;
+            } else {
+                first.insert(key, items.len());
+            }
+            items.push(Item {
+                page,
+                page_at,
+                index,
+                raw,
+                key,
+                contested,
+                head: None,
+                entity: Entity::default(),
+                source_time: None,
+                canonical: 0,
+                previous: None,
+                diff: Diff::default(),
+            });
+        }
+        Ok(items)
+    }
+
+    fn apply_group(&mut self, mut items: Vec<Item<'_>>, to: &mut Applying<'_>) -> Result<()> {
+        let Some(page) = items.first().map(|item| item.page) else {
+            return Ok(());
+        };
+        let resource = self.ensure_resource(&page.resource, &page.key_spec)?;
+        items.sort_by(|a, b| a.key.cmp(b.key));
+        let heads = self.heads(resource, items.iter().map(|item| item.key))?;
+        for (item, head) in items.iter_mut().zip(heads) {
+            item.head = head;
+            if let (Some(head), Some(seen)) = (head, to.seen.as_deref_mut()) {
+                seen.insert(head.slot);
+            }
+        }
+        let mut items = drop_unchanged(items, to, |item, head| {
+            !item.contested && head.raw_hash == item.raw.hash
+        });
+        if items.is_empty() {
+            return Ok(());
+        }
+        items = self.decode(resource, items, to)?;
+        items = self.settle_contested(items, to)?;
+        self.hash(resource, &mut items, to.cursor_field);
+        let mut items = drop_unchanged(items, to, |item, head| head.canonical == item.canonical);
+        self.compare(resource, &mut items)?;
+        self.settle_vanished(resource, &mut items, to.cause)?;
+        let mut staged: Vec<(usize, usize, Staged)> = Vec::with_capacity(items.len());
+        for item in items {
+            to.max_seen = to.max_seen.max(item.source_time);
+            let live = item.head.is_some_and(|h| !h.deleted);
+            if live && item.diff.changes.is_empty() {
+                to.report.unchanged += 1;
+                continue;
+            }
+            staged.push((item.page_at, item.index, self.to_staged(resource, item)));
+        }
+        // The log tells pages in their order, and records in the order of their page.
+        staged.sort_by_key(|(page, index, _)| (*page, *index));
+        let staged: Vec<Staged> = staged.into_iter().map(|(.., staged)| staged).collect();
+        self.count(resource, &staged, to);
+        self.stage(resource, to.cause, &staged)
+    }
+
+    fn ensure_resource(&mut self, name: &str, spec: &KeySpec) -> Result<u16> {
+        match self.catalog.id(name) {
+            Some(id) => Ok(id),
+            None => self.catalog_mut().ensure(name, spec),
+        }
+    }
+
+    /// Decodes on all cores; adds fields that are new and decodes their records again.
+    fn decode<'p>(
+        &mut self,
+        resource: u16,
+        items: Vec<Item<'p>>,
+        to: &mut Applying<'_>,
+    ) -> Result<Vec<Item<'p>>> {
+        let mut decoded = self.decode_once(resource, items);
+        let mut unknown: BTreeMap<String, FieldType> = BTreeMap::new();
+        for one in &decoded {
+            for (name, ty) in &one.item.entity.unknown {
+                let ty = ty.clone().unwrap_or(FieldType::String);
+                unknown.entry(name.clone()).or_insert(ty);
+            }
+        }
+        if !unknown.is_empty() {
+            self.add_fields(resource, &unknown, to.cause)?;
+            let (again, done): (Vec<_>, Vec<_>) = decoded
+                .into_iter()
+                .partition(|one| !one.item.entity.unknown.is_empty());
+            decoded = done;
+            let again = again.into_iter().map(|one| one.item).collect();
+            decoded.extend(self.decode_once(resource, again));
+            let place = |one: &Decoded<'p>| (one.item.page_at, one.item.index);
+            decoded.sort_by(|a, b| a.item.key.cmp(b.item.key).then(place(a).cmp(&place(b))));
+        }
+        let mut out = Vec::with_capacity(decoded.len());
+        for Decoded { item, outcome } in decoded {
+            match outcome {
+                Ok(odd) => {
+                    for field in odd {
+                        self.note_odd(resource, field, &item, to)?;
+                    }
+                    out.push(item);
+                }
+                Err(fault) => self.put_aside(item.page, item.index, item.raw, fault, to)?,
+            }
+        }
+        Ok(out)
+    }
+
+    fn decode_once<'p>(&self, resource: u16, items: Vec<Item<'p>>) -> Vec<Decoded<'p>> {
+        let Some(resource) = self.catalog.resource(resource) else {
+            return Vec::new();
+        };
+        let context = DecodeContext::new(resource);
+        let mut chunks: Vec<Vec<Item<'p>>> = Vec::with_capacity(items.len() / CHUNK + 1);
+        let mut rest = items.into_iter();
+        loop {
+            let chunk: Vec<Item<'p>> = rest.by_ref().take(CHUNK).collect();
+            if chunk.is_empty() {
+                break;
+            }
+            chunks.push(chunk);
+        }
+        let decode = |chunk: Vec<Item<'p>>| {
+            let mut shape = Vec::new();
+            let one = |item| decode_item(item, &context, &mut shape);
+            chunk.into_iter().map(one).collect::<Vec<_>>()
+        };
+        chunks.into_par_iter().flat_map_iter(decode).collect()
+    }
+
+    /// Logs a new field, but not the many that come with the first records of a resource.
+    fn add_fields(
+        &mut self,
+        resource: u16,
+        fields: &BTreeMap<String, FieldType>,
+        cause: Cause,
+    ) -> Result<()> {
+        let first = self
+            .counters
+            .slots
+            .get(usize::from(resource))
+            .is_none_or(|n| *n == 0);
+        for (name, ty) in fields {
+            self.catalog_mut().add_field(resource, name, ty.clone())?;
+        }
+        if first {
+            return Ok(());
+        }
+        let names: Vec<String> = fields
+            .iter()
+            .map(|(name, ty)| format!("{name} added as {}", ty.name()))
+            .collect();
+        self.log_schema(resource, cause, names.join("; "))
+    }
+
+    /// A cell that does not show its field's type: a misfit of a declared field is reported, the
+    /// type of an inferred one is widened.
+    fn note_odd(
+        &mut self,
+        resource: u16,
+        field: FieldId,
+        item: &Item<'_>,
+        to: &mut Applying<'_>,
+    ) -> Result<()> {
+        let Some(cell) = item.entity.cell(field) else {
+            return Ok(());
+        };
+        let def = self
+            .catalog
+            .resource(resource)
+            .and_then(|r| r.field(field))
+            .cloned();
+        let Some(def) = def else { return Ok(()) };
+        if def.declared {
+            let name = &def.name;
+            if let Some(known) = to.report.misfits.iter_mut().find(|m| m.field == *name) {
+                known.count += 1;
+            } else if to.report.misfits.len() < MISFITS {
+                let value: String = cell.to_json().chars().take(60).collect();
+                to.report.misfits.push(Misfit {
+                    field: name.clone(),
+                    expected: def.ty.name().to_owned(),
+                    count: 1,
+                    first: format!("{} record {}: {value}", item.page.origin, item.index),
+                });
+            }
+            return Ok(());
+        }
+        let Some(seen) = natural_type(cell) else {
+            return Ok(());
+        };
+        if let Some((from, wide)) = self.catalog_mut().widen(resource, field, &seen) {
+            let note = format!("{} was {}, is {}", def.name, from.name(), wide.name());
+            self.log_schema(resource, to.cause, note)?;
+        }
+        Ok(())
+    }
+
+    /// Of two records of one page with one key, the one with the later stamp counts, else the
+    /// later one; the other is put aside.
+    fn settle_contested<'p>(
+        &mut self,
+        items: Vec<Item<'p>>,
+        to: &mut Applying<'_>,
+    ) -> Result<Vec<Item<'p>>> {
+        if !items.iter().any(|item| item.contested) {
+            return Ok(items);
+        }
+        let mut out: Vec<Item<'p>> = Vec::with_capacity(items.len());
+        for mut item in items {
+            item.source_time = self.source_time(&item, to.cursor_field);
+            let Some(rival) = out.pop_if(|last| last.key == item.key) else {
+                out.push(item);
+                continue;
+            };
+            let (wins, loses) = if item.source_time >= rival.source_time {
+                (item, rival)
+            } else {
+                (rival, item)
+            };
+            let reason = format!(
+                "the page gives key {} twice: record {} was taken",
+                wins.key, wins.index
+            );
+            let field = Some(loses.page.key_spec.field.clone());
+            self.put_aside(loses.page, loses.index, loses.raw, (field, reason), to)?;
+            out.push(wins);
+        }
+        Ok(out)
+    }
+
+    fn source_time(&self, item: &Item<'_>, cursor_field: &str) -> Option<Timestamp> {
+        let resource = self
+            .catalog
+            .resource(self.catalog.id(&item.page.resource)?)?;
+        time_of(&item.entity, resource, resource.field_id(cursor_field)?)
+    }
+
+    fn hash(&self, resource: u16, items: &mut [Item<'_>], cursor_field: &str) {
+        let Some(resource) = self.catalog.resource(resource) else {
+            return;
+        };
+        let cursor = resource.field_id(cursor_field);
+        items.par_iter_mut().with_min_len(CHUNK).for_each(|item| {
+            item.canonical = canonical_hash(item.entity.cells(), resource);
+            item.source_time = cursor.and_then(|field| time_of(&item.entity, resource, field));
+        });
+    }
+
+    fn compare(&self, resource: u16, items: &mut [Item<'_>]) -> Result<()> {
+        let mut rows: Vec<(u64, usize)> = items
+            .iter()
+            .enumerate()
+            .filter_map(|(at, item)| {
+                let head = item.head.filter(|h| !h.deleted)?;
+                Some((head.row, at))
+            })
+            .collect();
+        rows.sort_unstable();
+        let bodies = self.bodies(rows.iter().map(|(row, _)| *row))?;
+        for ((_, at), body) in rows.into_iter().zip(bodies) {
+            if let Some(item) = items.get_mut(at) {
+                item.previous = Some(body);
+            }
+        }
+        let Some(resource) = self.catalog.resource(resource) else {
+            return Ok(());
+        };
+        items.par_iter_mut().with_min_len(CHUNK).for_each(|item| {
+            if let Some(previous) = &item.previous {
+                item.diff = Diff::between(previous.as_body(), &item.entity, resource);
+            }
+        });
+        Ok(())
+    }
+
+    /// Decides what it means that a field is not sent any more.
+    ///
+    /// It was not asked for (a `$select`), or the record spells its nulls, so that absence is not
+    /// null: the value stays. It vanished from many records at once: it was withdrawn, which is
+    /// one event of the schema, and the values stay. Otherwise it was cleared.
+    fn settle_vanished(
+        &mut self,
+        resource: u16,
+        items: &mut [Item<'_>],
+        cause: Cause,
+    ) -> Result<()> {
+        self.note_returned(resource, items, cause)?;
+        let mut vanished: BTreeMap<FieldId, u64> = BTreeMap::new();
+        for item in items.iter().filter(|item| !item.page.partial) {
+            for field in &item.diff.vanished {
+                *vanished.entry(*field).or_default() += 1;
+            }
+        }
+        let mut withdrawn: HashSet<FieldId> =
+            self.catalog.withdrawn(resource).iter().copied().collect();
+        for (field, count) in vanished {
+            let held = items.iter().filter(|item| !item.page.partial);
+            let held = held.filter(|item| {
+                let before = item.previous.as_ref().and_then(|p| p.as_body().cell(field));
+                before.is_some_and(|cell| !cell.is_null())
+            });
+            let held = held.count() as u64;
+            if count < 2 || count * WITHDRAWN_SHARE <= held || !withdrawn.insert(field) {
+                continue;
+            }
+            self.catalog_mut().set_withdrawn(resource, field, true);
+            let name = self.field_name(resource, field);
+            let note = format!(
+                "{name} withdrawn: {count} of {held} records do not have it any more; the last \
+                 values are kept"
+            );
+            self.log_schema(resource, cause, note)?;
+        }
+        for item in items {
+            let Some(previous) = &item.previous else {
+                continue;
+            };
+            if item.page.partial || item.entity.spells_nulls {
+                continue;
+            }
+            for field in item.diff.vanished.clone() {
+                if !withdrawn.contains(&field) {
+                    item.diff.clear(field, previous.as_body());
+                    item.diff.vanished.retain(|f| *f != field);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note_returned(&mut self, resource: u16, items: &[Item<'_>], cause: Cause) -> Result<()> {
+        for field in self.catalog.withdrawn(resource).to_vec() {
+            let back = |item: &Item<'_>| item.entity.cell(field).is_some_and(|c| !c.is_null());
+            if items.iter().any(back) && self.catalog.is_withdrawn(resource, field) {
+                self.catalog_mut().set_withdrawn(resource, field, false);
+                let note = format!("{} is sent again", self.field_name(resource, field));
+                self.log_schema(resource, cause, note)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn field_name(&self, resource: u16, field: FieldId) -> String {
+        let def = self.catalog.resource(resource).and_then(|r| r.field(field));
+        def.map_or_else(|| format!("field {}", field.0), |f| f.name.clone())
+    }
+
+    /// The body to store: what the feed says, and the values it did not speak of.
+    fn to_staged(&self, resource: u16, item: Item<'_>) -> Staged {
+        let (mut body, mut canonical) = (item.entity.to_body(), item.canonical);
+        if let Some(previous) = item
+            .previous
+            .as_ref()
+            .filter(|_| !item.diff.vanished.is_empty())
+        {
+            let kept = item
+                .diff
+                .vanished
+                .iter()
+                .filter_map(|field| Some((*field, previous.as_body().cell(*field)?)));
+            let mut cells: Vec<(FieldId, Cell<'_>)> = item.entity.cells().chain(kept).collect();
+            cells.sort_by_key(|(field, _)| *field);
+            if let Some(resource) = self.catalog.resource(resource) {
+                canonical = canonical_hash(cells.iter().copied(), resource);
+            }
+            body = RecordBuf::from_cells(cells.into_iter());
+        }
+        Staged {
+            key: item.key.clone(),
+            head: item.head,
+            body,
+            raw_hash: item.raw.hash,
+            canonical,
+            source_time: item.source_time,
+            changes: item.diff.changes,
+        }
+    }
+
+    fn count(&self, resource: u16, staged: &[Staged], to: &mut Applying<'_>) {
+        let field = |name: &str| {
+            self.catalog
+                .resource(resource)
+                .and_then(|r| r.field_id(name))
+        };
+        let (price, status) = (field("ListPrice"), field("StandardStatus"));
+        let report = &mut *to.report;
+        for item in staged {
+            match item.operation() {
+                Operation::Insert => report.inserted += 1,
+                Operation::Relist => report.relisted += 1,
+                _ => report.updated += 1,
+            }
+            report.field_changes += item.changes.len() as u64;
+            for change in &item.changes {
+                report.price_changes += u64::from(Some(change.field) == price);
+                report.status_changes += u64::from(Some(change.field) == status);
+            }
+        }
+        // Slots of new records are given out in this order by `stage`.
+        if let Some(seen) = to.seen.as_deref_mut() {
+            let next = self
+                .counters
+                .slots
+                .get(usize::from(resource))
+                .copied()
+                .unwrap_or(0);
+            let new = staged.iter().filter(|s| s.head.is_none()).count();
+            (next..).take(new).for_each(|slot| seen.insert(slot));
+        }
+    }
+
+    fn put_aside(
+        &mut self,
+        page: &SplitPage,
+        index: usize,
+        raw: &RawEntity,
+        (field, reason): (Option<String>, String),
+        to: &mut Applying<'_>,
+    ) -> Result<()> {
+        to.report.quarantined += 1;
+        let bytes = page.text(raw).as_bytes();
+        self.quarantine(&Quarantined {
+            resource: page.resource.clone(),
+            page: page.origin.clone(),
+            record: Some(index as u64),
+            field,
+            reason,
+            run: to.report.run,
+            observed: self.observed(),
+            raw: bytes.iter().copied().take(QUARANTINE_BYTES).collect(),
+            raw_len: bytes.len() as u64,
+        })
+    }
+}
+
+/// A record, and either the fields that do not show their type or what is wrong with it.
+struct Decoded<'p> {
+    item: Item<'p>,
+    outcome: Result<Vec<FieldId>, (Option<String>, String)>,
+}
+
+fn decode_item<'p>(
+    mut item: Item<'p>,
+    context: &DecodeContext<'_>,
+    shape: &mut Vec<FieldId>,
+) -> Decoded<'p> {
+    let key = (item.key, item.page.key_spec.as_ref());
+    let outcome = Entity::decode(item.page.text(item.raw), context, key, shape).map(|entity| {
+        let odd = entity.cells().filter(|(field, cell)| {
+            let Some(def) = context.resource.field(*field) else {
+                return false;
+            };
+            if def.declared {
+                !cell.fits(&def.ty)
+            } else {
+                natural_type(*cell).is_some_and(|ty| ty != def.ty)
+            }
+        });
+        let odd = odd.map(|(field, _)| field).collect();
+        item.entity = entity;
+        odd
+    });
+    Decoded { item, outcome }
+}
+
+/// Takes out the live records that `same` says are unchanged, and counts them.
+fn drop_unchanged<'p>(
+    items: Vec<Item<'p>>,
+    to: &mut Applying<'_>,
+    same: impl Fn(&Item<'p>, &Head) -> bool,
+) -> Vec<Item<'p>> {
+    let mut out = Vec::with_capacity(items.len());
+    for item in items {
+        match item.head.filter(|head| !head.deleted) {
+            Some(head) if same(&item, &head) => {
+                to.report.unchanged += 1;
+                to.max_seen = to.max_seen.max(head.source_time);
+            }
+            _ => out.push(item),
+        }
+    }
+    out
+}
+
+fn time_of(entity: &Entity, resource: &Resource, field: FieldId) -> Option<Timestamp> {
+    let cell = entity.cell(field)?;
+    match cell.value_as(&resource.field(field)?.ty) {
+        Value::DateTime(at) => at.to_timestamp(),
+        Value::Date(day) => day.midnight().to_timestamp(),
+        _ => None,
+    }
+}

@@ -1,0 +1,562 @@
+//! Files to pages: OData pages, JSON arrays of records, NDJSON, and any sequence of these.
+//!
+//! The shape is found, not asked for. A file is a sequence of JSON texts: an object with a `value`
+//! array (or an `error`) is a page; any other object is a record; an array is its elements.
+//! Records are grouped into pages of their own. When the first object ends with its line, each
+//! line is a text for itself, so that one broken line costs one record.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use super::pipeline::{Step, Walker};
+use super::{Input, MAX_PAGE_BYTES};
+use crate::decode::{KeySpec, Rejected, SplitPage};
+use crate::error::{DecodeError, Error, Result, SourceError, SourceErrorKind};
+use crate::store::WalkPosition;
+
+/// A page of records that came one by one holds this many, or this many bytes.
+const GROUP_RECORDS: usize = 1_000;
+const GROUP_BYTES: usize = 4 << 20;
+const READ_BYTES: usize = 256 << 10;
+
+/// Walks input files. Pages that cannot be read go to `rejected`, and the walk goes on.
+pub(super) struct FileWalker<'a> {
+    resource: &'a str,
+    inputs: Box<dyn Iterator<Item = Result<Input>> + Send + 'a>,
+    current: Option<Framer>,
+    key_spec: Option<Arc<KeySpec>>,
+    group: Group,
+    rejected: &'a (dyn Fn(Rejected) + Sync),
+}
+
+/// Records waiting to make a page.
+#[derive(Default)]
+struct Group {
+    texts: Vec<String>,
+    bytes: usize,
+    /// The number of the first record within its file.
+    first: u64,
+    name: String,
+}
+
+impl<'a> FileWalker<'a> {
+    pub(super) fn new(
+        resource: &'a str,
+        key_spec: Option<Arc<KeySpec>>,
+        inputs: Box<dyn Iterator<Item = Result<Input>> + Send + 'a>,
+        rejected: &'a (dyn Fn(Rejected) + Sync),
+    ) -> Self {
+        FileWalker {
+            resource,
+            inputs,
+            current: None,
+            key_spec,
+            group: Group::default(),
+            rejected,
+        }
+    }
+
+    fn reject(&self, origin: &str, reason: String, raw: Vec<u8>) {
+        let error = DecodeError {
+            resource: self.resource.to_owned(),
+            page: origin.to_owned(),
+            record: None,
+            field: None,
+            offset: None,
+            reason,
+        };
+        (self.rejected)(Rejected { error, raw });
+    }
+
+    /// A split page becomes a step; one that cannot be split is put aside.
+    fn step(&mut self, page: Result<SplitPage, Box<Rejected>>) -> Option<Step> {
+        match page {
+            Ok(page) => {
+                if self.key_spec.is_none() && !page.key_spec.field.is_empty() {
+                    self.key_spec = Some(Arc::clone(&page.key_spec));
+                }
+                Some(Step {
+                    page,
+                    after: WalkPosition::Start,
+                })
+            }
+            Err(rejected) => {
+                (self.rejected)(*rejected);
+                None
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Option<Step> {
+        let group = std::mem::take(&mut self.group);
+        if group.texts.is_empty() {
+            return None;
+        }
+        let origin = format!("{} from record {}", group.name, group.first);
+        let spec = self.key_spec.clone();
+        self.step(SplitPage::from_texts(
+            self.resource,
+            &origin,
+            &group.texts,
+            spec,
+        ))
+    }
+
+    /// Takes a framed text; gives a step when it completes one.
+    fn take(&mut self, text: Framed, name: &str, number: u64) -> Option<Step> {
+        match text {
+            Framed::Page(bytes, at) => {
+                let origin = if at == 0 {
+                    name.to_owned()
+                } else {
+                    format!("{name} page {at}")
+                };
+                let spec = self.key_spec.clone();
+                self.step(SplitPage::split(self.resource, &origin, bytes, spec))
+            }
+            Framed::Record(bytes) => match String::from_utf8(bytes) {
+                Ok(text) => {
+                    if self.group.texts.is_empty() {
+                        name.clone_into(&mut self.group.name);
+                        self.group.first = number;
+                    }
+                    self.group.bytes += text.len();
+                    self.group.texts.push(text);
+                    let full =
+                        self.group.texts.len() >= GROUP_RECORDS || self.group.bytes >= GROUP_BYTES;
+                    full.then(|| self.flush()).flatten()
+                }
+                Err(e) => {
+                    let at = e.utf8_error().valid_up_to();
+                    let origin = format!("{name} record {number}");
+                    let reason = format!("is not UTF-8 from byte {at} on");
+                    self.reject(&origin, reason, e.into_bytes());
+                    None
+                }
+            },
+            Framed::Bad(bytes, reason) => {
+                self.reject(&format!("{name} after record {number}"), reason, bytes);
+                None
+            }
+        }
+    }
+}
+
+impl Walker for FileWalker<'_> {
+    fn next(&mut self) -> Result<Option<Step>> {
+        loop {
+            let Some(mut framer) = self.current.take() else {
+                match self.inputs.next() {
+                    Some(input) => {
+                        self.current = Some(Framer::new(input?));
+                        continue;
+                    }
+                    None => return Ok(self.flush()),
+                }
+            };
+            // Records of one file only make a page together.
+            let next = framer.next()?;
+            let (name, number) = (framer.name.clone(), framer.records);
+            let step = match next {
+                Some(text) => {
+                    if !matches!(text, Framed::Record(_))
+                        && let Some(step) = self.flush()
+                    {
+                        framer.put_back(text);
+                        self.current = Some(framer);
+                        return Ok(Some(step));
+                    }
+                    if matches!(text, Framed::Record(_)) {
+                        framer.records += 1;
+                    }
+                    self.current = Some(framer);
+                    self.take(text, &name, number)
+                }
+                None => self.flush(),
+            };
+            if step.is_some() {
+                return Ok(step);
+            }
+        }
+    }
+}
+
+/// A piece of a file.
+enum Framed {
+    /// A whole OData page (or what should be one), and which one of its file it is.
+    Page(Vec<u8>, u64),
+    /// A record.
+    Record(Vec<u8>),
+    /// Bytes that are neither, and why.
+    Bad(Vec<u8>, String),
+}
+
+/// Cuts a stream of bytes into JSON texts.
+struct Framer {
+    name: String,
+    reader: Box<dyn Read + Send>,
+    buffer: Vec<u8>,
+    /// Where the unread part of the buffer begins.
+    at: usize,
+    ended: bool,
+    in_array: bool,
+    /// Whether each line is a text for itself; unknown until the first text ends.
+    by_line: Option<bool>,
+    records: u64,
+    pages: u64,
+    held: Option<Framed>,
+}
+
+impl Framer {
+    fn new(input: Input) -> Self {
+        Framer {
+            name: input.name,
+            reader: input.reader,
+            buffer: Vec::new(),
+            at: 0,
+            ended: false,
+            in_array: false,
+            by_line: None,
+            records: 0,
+            pages: 0,
+            held: None,
+        }
+    }
+
+    fn put_back(&mut self, text: Framed) {
+        self.held = Some(text);
+    }
+
+    /// Reads more; `false` at the end of the file.
+    fn fill(&mut self) -> Result<bool> {
+        if self.ended {
+            return Ok(false);
+        }
+        if self.at > 0 {
+            self.buffer.drain(..self.at);
+            self.at = 0;
+        }
+        if self.buffer.len() > MAX_PAGE_BYTES {
+            return Err(Error::Source(SourceError {
+                kind: SourceErrorKind::Malformed,
+                request: self.name.clone(),
+                reason: format!("a page or record is longer than {MAX_PAGE_BYTES} bytes"),
+            }));
+        }
+        let old = self.buffer.len();
+        self.buffer.resize(old + READ_BYTES, 0);
+        let read = self
+            .reader
+            .read(self.buffer.get_mut(old..).unwrap_or_default())
+            .map_err(|e| {
+                Error::Source(SourceError {
+                    kind: SourceErrorKind::File,
+                    request: self.name.clone(),
+                    reason: e.to_string(),
+                })
+            })?;
+        self.buffer.truncate(old + read);
+        self.ended = read == 0;
+        Ok(read > 0)
+    }
+
+    /// The byte at an offset from the unread part, reading as needed.
+    fn peek(&mut self, offset: usize) -> Result<Option<u8>> {
+        while self.buffer.len() <= self.at + offset {
+            if !self.fill()? {
+                return Ok(None);
+            }
+        }
+        Ok(self.buffer.get(self.at + offset).copied())
+    }
+
+    fn cut(&mut self, len: usize) -> Vec<u8> {
+        let end = (self.at + len).min(self.buffer.len());
+        let out = self.buffer.get(self.at..end).unwrap_or_default().to_vec();
+        self.at = end;
+        out
+    }
+
+    fn rest(&mut self) -> Result<Vec<u8>> {
+        while self.fill()? {}
+        let len = self.buffer.len() - self.at;
+        Ok(self.cut(len))
+    }
+
+    fn next(&mut self) -> Result<Option<Framed>> {
+        if let Some(held) = self.held.take() {
+            return Ok(Some(held));
+        }
+        loop {
+            let Some(byte) = self.peek(0)? else {
+                if std::mem::take(&mut self.in_array) {
+                    let reason = "the array is not closed: the file is truncated".to_owned();
+                    return Ok(Some(Framed::Bad(Vec::new(), reason)));
+                }
+                let nothing = self.records == 0 && self.pages == 0;
+                self.pages += u64::from(nothing);
+                return Ok(nothing.then(|| Framed::Page(Vec::new(), 0)));
+            };
+            match byte {
+                b' ' | b'\t' | b'\r' | b'\n' => self.at += 1,
+                b',' if self.in_array => self.at += 1,
+                b']' if self.in_array => {
+                    self.in_array = false;
+                    self.at += 1;
+                    self.pages += 1;
+                }
+                b'[' if !self.in_array && self.by_line != Some(true) => {
+                    self.in_array = true;
+                    self.at += 1;
+                }
+                _ if self.by_line == Some(true) => return self.line().map(Some),
+                b'{' => return self.object().map(Some),
+                _ if self.in_array => return self.element().map(Some),
+                // Whatever this is, the page's reader names it: a byte order mark, HTML, ...
+                _ => {
+                    self.pages += 1;
+                    let rest = self.rest()?;
+                    return Ok(Some(Framed::Page(rest, self.pages - 1)));
+                }
+            }
+        }
+    }
+
+    fn line(&mut self) -> Result<Framed> {
+        let mut len = 0;
+        loop {
+            let unread = self.buffer.get(self.at + len..).unwrap_or_default();
+            if let Some(end) = memchr::memchr(b'\n', unread) {
+                len += end;
+                break;
+            }
+            len += unread.len();
+            // `fill` moves the unread part to the front, so `len` stays right.
+            if !self.fill()? {
+                break;
+            }
+        }
+        let mut text = self.cut(len);
+        text.truncate(text.trim_ascii_end().len());
+        Ok(self.classify(text))
+    }
+
+    /// An object, by its brackets.
+    fn object(&mut self) -> Result<Framed> {
+        let Some(len) = self.bracketed()? else {
+            let rest = self.rest()?;
+            let truncated = self.in_array || !is_page(&rest);
+            if truncated {
+                let reason = "the object is not closed: the file is truncated".to_owned();
+                self.in_array = false;
+                return Ok(Framed::Bad(rest, reason));
+            }
+            return Ok(self.classify(rest));
+        };
+        let text = self.cut(len);
+        if self.by_line.is_none() && !self.in_array {
+            self.by_line = Some(self.ends_line()? && memchr::memchr(b'\n', &text).is_none());
+        }
+        Ok(self.classify(text))
+    }
+
+    /// Whether nothing but space stands before the end of the line.
+    fn ends_line(&mut self) -> Result<bool> {
+        let mut offset = 0;
+        loop {
+            match self.peek(offset)? {
+                Some(b' ' | b'\t' | b'\r') => offset += 1,
+                other => return Ok(matches!(other, Some(b'\n'))),
+            }
+        }
+    }
+
+    /// The length of the object that begins here; `None` when the file ends in it.
+    fn bracketed(&mut self) -> Result<Option<usize>> {
+        let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+        let mut offset = 0;
+        while let Some(byte) = self.peek(offset)? {
+            offset += 1;
+            if in_string {
+                in_string = escaped || byte != b'"';
+                escaped = !escaped && byte == b'\\';
+                continue;
+            }
+            match byte {
+                b'"' => in_string = true,
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => {
+                    depth -= 1;
+                    if depth == 0 {
+                        return Ok(Some(offset));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// An element of an array that is no object: up to the next comma or the end.
+    fn element(&mut self) -> Result<Framed> {
+        let (mut in_string, mut escaped, mut depth, mut offset) = (false, false, 0_usize, 0);
+        while let Some(byte) = self.peek(offset)? {
+            if in_string {
+                in_string = escaped || byte != b'"';
+                escaped = !escaped && byte == b'\\';
+            } else {
+                match byte {
+                    b'"' => in_string = true,
+                    b'[' | b'{' => depth += 1,
+                    b']' | b',' if depth == 0 => break,
+                    b']' | b'}' => depth = depth.saturating_sub(1),
+                    _ => {}
+                }
+            }
+            offset += 1;
+        }
+        Ok(Framed::Record(self.cut(offset)))
+    }
+
+    fn classify(&mut self, text: Vec<u8>) -> Framed {
+        if !self.in_array && is_page(&text) {
+            self.pages += 1;
+            return Framed::Page(text, self.pages - 1);
+        }
+        Framed::Record(text)
+    }
+}
+
+/// Whether an object is an OData page, by its own member names: `value` holds an array, or there
+/// is an `error`.
+fn is_page(text: &[u8]) -> bool {
+    let (mut depth, mut at) = (0_usize, 0);
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => {
+                let start = at + 1;
+                at = end_of_string(text, start);
+                let name = text.get(start..at).unwrap_or_default();
+                let mut after = text.get(at + 1..).unwrap_or_default().trim_ascii_start();
+                if depth == 1 && after.first() == Some(&b':') {
+                    after = after.get(1..).unwrap_or_default().trim_ascii_start();
+                    match (name, after.first()) {
+                        (b"value", Some(b'[')) | (b"error", Some(b'{')) => return true,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    false
+}
+
+/// Where the string that begins at `at` (after its quote) has its closing quote.
+fn end_of_string(text: &[u8], mut at: usize) -> usize {
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'\\' => at += 2,
+            b'"' => return at,
+            _ => at += 1,
+        }
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    /// Reads one byte at a time, so that every boundary is met.
+    struct Drip(std::io::Cursor<Vec<u8>>);
+
+    impl Read for Drip {
+        fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+            let one = out.len().min(1);
+            self.0.read(&mut out[..one])
+        }
+    }
+
+    fn frames(text: &str) -> (Vec<(String, usize)>, Vec<String>) {
+        let rejected = Mutex::new(Vec::new());
+        let put = |r: Rejected| rejected.lock().unwrap().push(r.error.to_string());
+        let reader = Drip(std::io::Cursor::new(text.as_bytes().to_vec()));
+        let input = Input {
+            name: "f".into(),
+            reader: Box::new(reader),
+        };
+        let inputs = Box::new(std::iter::once(Ok(input)));
+        let mut walker = FileWalker::new("Property", None, inputs, &put);
+        let mut pages = Vec::new();
+        while let Some(step) = walker.next().unwrap() {
+            pages.push((step.page.origin.clone(), step.page.entities.len()));
+        }
+        drop(walker);
+        let rejected = std::mem::take(&mut *rejected.lock().unwrap());
+        (pages, rejected)
+    }
+
+    #[test]
+    fn every_shape_is_read() {
+        let one = r#"{"ListingKey":"a"}"#;
+        let page = format!("{{\"@odata.context\":\"x\",\"value\":[{one},{one}]}}");
+        let cases: [(String, &[(&str, usize)]); 8] = [
+            (page.clone(), &[("f", 2)]),
+            (format!("{page}\n{page}\n"), &[("f", 2), ("f page 1", 2)]),
+            (format!("{page}{page}"), &[("f", 2), ("f page 1", 2)]),
+            (format!("[{one}, {one},\n{one}]"), &[("f from record 0", 3)]),
+            (
+                format!("{one}\n{one}\r\n\n{one}"),
+                &[("f from record 0", 3)],
+            ),
+            (one.to_owned(), &[("f from record 0", 1)]),
+            (
+                "{\n\"ListingKey\": \"a\"\n}\n{\"ListingKey\":\"b\"}".into(),
+                &[("f from record 0", 2)],
+            ),
+            ("[]".into(), &[]),
+        ];
+        for (text, expected) in cases {
+            let (pages, rejected) = frames(&text);
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|(n, c)| ((*n).to_owned(), *c))
+                .collect();
+            assert_eq!(pages, expected, "{text}");
+            assert!(rejected.is_empty(), "{text}: {rejected:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_broken_is_rejected_and_the_rest_read() {
+        let cases = [
+            ("", 0, "is empty"),
+            ("<html>", 0, "is HTML"),
+            ("[{\"ListingKey\":\"a\"},{\"Li", 1, "truncated"),
+            ("{\"value\":[{\"ListingKey\":\"a\"},{\"Li", 0, "record 1"),
+            ("{\"error\":{\"message\":\"no\"}}", 0, "error of the server"),
+            ("\u{feff}{\"value\":[]}", 0, "byte order mark"),
+        ];
+        for (text, records, reason) in cases {
+            let (pages, rejected) = frames(text);
+            assert_eq!(pages.iter().map(|p| p.1).sum::<usize>(), records, "{text}");
+            assert!(
+                rejected.len() == 1 && rejected[0].contains(reason),
+                "{text}: {rejected:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_broken_line_is_one_record_at_fault() {
+        let text = "{\"ListingKey\":\"a\"}\n{\"ListingKey\":\nx\n{\"ListingKey\":\"b\"}\n";
+        let (pages, rejected) = frames(text);
+        assert_eq!(pages, [("f from record 0".to_owned(), 4)]);
+        assert!(rejected.is_empty());
+    }
+}

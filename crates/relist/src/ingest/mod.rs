@@ -1,0 +1,238 @@
+//! Ingest: pages into the store, one road for feeds and files.
+//!
+//! Split, look up, decode, diff, stage: see [`apply`] for the stages and [`pipeline`] for the
+//! threads. **Only this module names rayon and crossbeam.**
+
+mod apply;
+mod deletes;
+mod frames;
+mod pipeline;
+mod session;
+
+use std::io::Read;
+use std::sync::{Arc, Mutex};
+
+pub(crate) use apply::Applying;
+pub use deletes::DeletedFeed;
+pub(crate) use deletes::apply_deletes;
+pub(crate) use pipeline::{Grouping, Step, Walker, pump};
+pub(crate) use session::Session;
+
+use crate::decode::{KeySpec, Rejected, SplitPage};
+use crate::error::Result;
+use crate::store::{Cause, Outcome, RunKind, RunReport, Store, WriteTxn};
+use crate::value::Timestamp;
+use frames::FileWalker;
+
+/// The longest page or record, in bytes, decompressed.
+pub const MAX_PAGE_BYTES: usize = 64 << 20;
+/// The field that holds a record's source time, where nothing else is said
+/// (RESO Data Dictionary: every resource has it).
+pub const MODIFICATION_TIMESTAMP: &str = "ModificationTimestamp";
+
+/// A file, or anything else that can be read.
+pub struct Input {
+    /// What it is called in messages.
+    pub name: String,
+    /// Its bytes, decompressed.
+    pub reader: Box<dyn Read + Send>,
+}
+
+impl std::fmt::Debug for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Input")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Told how a run comes along, after each transaction.
+pub trait Progress {
+    /// So much is durable.
+    fn advanced(&mut self, report: &RunReport);
+}
+
+impl<F: FnMut(&RunReport)> Progress for F {
+    fn advanced(&mut self, report: &RunReport) {
+        self(report);
+    }
+}
+
+/// How files are ingested.
+#[derive(Clone)]
+pub struct IngestOptions<'a> {
+    /// Tells the time; the library has no clock of its own.
+    pub now: &'a dyn Fn() -> Timestamp,
+    /// The key field of a resource that no `$metadata` declares and no convention names.
+    pub key_field: Option<String>,
+}
+
+impl std::fmt::Debug for IngestOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IngestOptions")
+            .field("key_field", &self.key_field)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came of one page.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PageReport {
+    /// Records in the page: applied + unchanged + quarantined.
+    pub records: u64,
+    /// Records inserted, updated or relisted.
+    pub applied: u64,
+    /// Records without a change.
+    pub unchanged: u64,
+    /// Records put aside.
+    pub quarantined: u64,
+}
+
+impl WriteTxn {
+    /// Applies one OData page within this transaction.
+    ///
+    /// # Errors
+    /// [`Error::Decode`](crate::error::Error::Decode) when the page as a whole cannot be trusted:
+    /// nothing of it was applied. Records at fault are put into quarantine and are no error.
+    pub fn apply_page(&mut self, resource: &str, origin: &str, body: &[u8]) -> Result<PageReport> {
+        let spec = self.key_spec(resource);
+        let page = SplitPage::split(resource, origin, body.to_vec(), spec).map_err(|r| r.error)?;
+        let mut report = RunReport::default();
+        let mut applying = Applying {
+            cause: Cause::Ingest,
+            cursor_field: MODIFICATION_TIMESTAMP,
+            report: &mut report,
+            seen: None,
+            max_seen: None,
+            keyless: 0,
+        };
+        self.apply_pages(&[page], &mut applying)?;
+        Ok(PageReport {
+            records: report.records,
+            applied: report.applied(),
+            unchanged: report.unchanged,
+            quarantined: report.quarantined,
+        })
+    }
+
+    /// How the keys of a resource are found, when it is known.
+    pub(crate) fn key_spec(&self, resource: &str) -> Option<Arc<KeySpec>> {
+        let id = self.catalog.id(resource)?;
+        self.catalog.resource(id).map(|r| Arc::new(KeySpec::of(r)))
+    }
+}
+
+impl Store {
+    /// Applies files: OData pages, JSON arrays, NDJSON, in any mixture. `Deleted` takes the pages
+    /// of a deletions feed and deletes what they name.
+    ///
+    /// Pages that cannot be read and records at fault are put into quarantine, and the outcome is
+    /// [`Outcome::Degraded`]; everything else is applied.
+    ///
+    /// # Errors
+    /// When a file cannot be read or the store cannot be written. What came before is applied.
+    pub fn ingest<'a>(
+        &self,
+        resource: &str,
+        inputs: impl Iterator<Item = Result<Input>> + Send + 'a,
+        options: &IngestOptions<'a>,
+        progress: &mut dyn Progress,
+    ) -> Result<RunReport> {
+        let rejected = Mutex::new(Vec::new());
+        let put = |r: Rejected| lock(&rejected).push(r);
+        let mut session = Session::new(self, resource, RunKind::Ingest, options.now);
+        let deletes = (resource == DeletedFeed::WFRMLS.resource).then_some(DeletedFeed::WFRMLS);
+        let key_spec = match (&deletes, &options.key_field) {
+            (Some(feed), _) => Some(Arc::new(feed.key_spec())),
+            (None, Some(field)) => self.named_key(resource, field)?,
+            (None, None) => self.snapshot()?.key_spec(resource),
+        };
+        let mut walker = FileWalker::new(resource, key_spec, Box::new(inputs), &put);
+        let result = pump(&mut walker, Grouping::Full, |batch| {
+            let pages: Vec<SplitPage> = batch.into_iter().map(|step| step.page).collect();
+            let bad = std::mem::take(&mut *lock(&rejected));
+            if pages.is_empty() && bad.is_empty() {
+                return Ok(());
+            }
+            session.write(|txn, report| {
+                for rejected in &bad {
+                    session::put_page_aside(txn, rejected, report)?;
+                }
+                if let Some(feed) = &deletes {
+                    return apply_deletes(txn, feed, &pages, None, report).map(|_| ());
+                }
+                let mut applying = Applying {
+                    cause: Cause::Ingest,
+                    cursor_field: MODIFICATION_TIMESTAMP,
+                    report,
+                    seen: None,
+                    max_seen: None,
+                    keyless: 0,
+                };
+                txn.apply_pages(&pages, &mut applying)
+            })?;
+            progress.advanced(session.report());
+            Ok(())
+        });
+        session.finish(result, |report| match report.quarantined {
+            0 => Outcome::Complete,
+            n => Outcome::Degraded(format!("{n} pages or records are in quarantine")),
+        })
+    }
+
+    /// A key field given by name; its kind is the one the resource already has, else a string.
+    fn named_key(&self, resource: &str, field: &str) -> Result<Option<Arc<KeySpec>>> {
+        let known = self.snapshot()?.key_spec(resource);
+        match known {
+            Some(spec) if spec.field == field => Ok(Some(spec)),
+            Some(spec) => Err(crate::error::Error::Usage(format!(
+                "{resource} is already stored by its key {}, not {field}",
+                spec.field
+            ))),
+            None => Ok(Some(Arc::new(KeySpec::new(
+                field.to_owned(),
+                field.ends_with("Numeric"),
+            )))),
+        }
+    }
+}
+
+impl crate::store::Snapshot {
+    /// How the keys of a resource are found, when it is known.
+    pub(crate) fn key_spec(&self, resource: &str) -> Option<Arc<KeySpec>> {
+        self.schema()
+            .resource(resource)
+            .map(|r| Arc::new(KeySpec::of(r)))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// A set of slots.
+#[derive(Debug, Default)]
+pub(crate) struct SlotSet {
+    words: Vec<u64>,
+}
+
+impl SlotSet {
+    pub(crate) fn insert(&mut self, slot: u32) {
+        let at = usize::try_from(slot / 64).unwrap_or(usize::MAX);
+        if self.words.len() <= at {
+            self.words.resize(at + 1, 0);
+        }
+        if let Some(word) = self.words.get_mut(at) {
+            *word |= 1 << (slot % 64);
+        }
+    }
+
+    pub(crate) fn contains(&self, slot: u32) -> bool {
+        let at = usize::try_from(slot / 64).unwrap_or(usize::MAX);
+        self.words
+            .get(at)
+            .is_some_and(|word| word & (1 << (slot % 64)) != 0)
+    }
+}

@@ -1,0 +1,201 @@
+//! The pipeline from a source of pages to the writer.
+//!
+//! One thread walks the source and splits its pages; a bounded channel carries them to the
+//! caller's thread, which groups them into transactions. The end is a message of its own: a
+//! walker that dies must never look like a feed that ended.
+
+use crossbeam_channel::{Receiver, TryRecvError, bounded};
+
+use crate::decode::SplitPage;
+use crate::error::Result;
+use crate::store::WalkPosition;
+
+/// Pages in flight between the walker and the writer.
+const IN_FLIGHT: usize = 4;
+/// A transaction takes pages until it has this many records or bytes.
+const BATCH_RECORDS: usize = 20_000;
+const BATCH_BYTES: usize = 32 << 20;
+
+/// A page, and where the walk goes on once it is applied.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) page: SplitPage,
+    pub(crate) after: WalkPosition,
+}
+
+/// Whatever gives pages one after the other.
+pub(crate) trait Walker: Send {
+    /// The next page, or `None` at the proven end.
+    fn next(&mut self) -> Result<Option<Step>>;
+}
+
+/// When a transaction is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grouping {
+    /// As soon as no page waits: a slow feed loses at most the page under way.
+    WhenIdle,
+    /// When it is full: a file can be read again.
+    Full,
+}
+
+enum Message {
+    Step(Box<Step>),
+    Failed(crate::error::Error),
+    End,
+}
+
+/// Runs `walker` to its end and hands its pages to `apply`, in order and in batches.
+///
+/// # Errors
+/// The first error of either. Pages that came before the walker's error are applied first.
+pub(crate) fn pump(
+    walker: &mut dyn Walker,
+    grouping: Grouping,
+    mut apply: impl FnMut(Vec<Step>) -> Result<()>,
+) -> Result<()> {
+    std::thread::scope(|scope| {
+        let (send, receive) = bounded(IN_FLIGHT);
+        let producer = scope.spawn(move || {
+            loop {
+                let message = match walker.next() {
+                    Ok(Some(step)) => Message::Step(Box::new(step)),
+                    Ok(None) => Message::End,
+                    Err(e) => Message::Failed(e),
+                };
+                let last = !matches!(message, Message::Step(_));
+                // A closed channel means that the writer failed: its error is the one to tell.
+                if send.send(message).is_err() || last {
+                    return;
+                }
+            }
+        });
+        let result = drain(&receive, grouping, &mut apply);
+        drop(receive);
+        if let Err(panic) = producer.join() {
+            std::panic::resume_unwind(panic);
+        }
+        result
+    })
+}
+
+fn drain(
+    receive: &Receiver<Message>,
+    grouping: Grouping,
+    apply: &mut impl FnMut(Vec<Step>) -> Result<()>,
+) -> Result<()> {
+    let mut batch = Batch::default();
+    loop {
+        let next = match grouping {
+            Grouping::WhenIdle if !batch.steps.is_empty() => match receive.try_recv() {
+                Err(TryRecvError::Empty) => {
+                    apply(batch.take())?;
+                    continue;
+                }
+                other => other.ok(),
+            },
+            _ => receive.recv().ok(),
+        };
+        match next {
+            Some(Message::Step(step)) => {
+                batch.push(*step);
+                if batch.is_full() {
+                    apply(batch.take())?;
+                }
+            }
+            Some(Message::End) => return apply(batch.take()),
+            Some(Message::Failed(error)) => {
+                apply(batch.take())?;
+                return Err(error);
+            }
+            // The walker panicked; `pump` passes it on. Nothing unfinished is applied.
+            None => return Ok(()),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Batch {
+    steps: Vec<Step>,
+    records: usize,
+    bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, step: Step) {
+        self.records += step.page.entities.len();
+        self.bytes += step.page.body.len();
+        self.steps.push(step);
+    }
+
+    fn is_full(&self) -> bool {
+        self.records >= BATCH_RECORDS || self.bytes >= BATCH_BYTES
+    }
+
+    fn take(&mut self) -> Vec<Step> {
+        std::mem::take(self).steps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    struct Numbers {
+        left: u32,
+        then: fn() -> Result<Option<Step>>,
+    }
+
+    impl Walker for Numbers {
+        fn next(&mut self) -> Result<Option<Step>> {
+            if self.left == 0 {
+                return (self.then)();
+            }
+            self.left -= 1;
+            let body = b"{\"value\":[{\"ListingKey\":\"a\"}]}".to_vec();
+            let page = SplitPage::split("Property", "p", body, None).unwrap();
+            Ok(Some(Step {
+                page,
+                after: WalkPosition::Start,
+            }))
+        }
+    }
+
+    fn run(left: u32, then: fn() -> Result<Option<Step>>) -> (usize, Result<()>) {
+        let mut pages = 0;
+        let mut walker = Numbers { left, then };
+        let result = pump(&mut walker, Grouping::Full, |batch| {
+            pages += batch.len();
+            Ok(())
+        });
+        (pages, result)
+    }
+
+    #[test]
+    fn all_pages_arrive_before_the_end_or_the_error() {
+        let (pages, result) = run(100, || Ok(None));
+        assert!(result.is_ok());
+        assert_eq!(pages, 100);
+        let (pages, result) = run(7, || Err(Error::Usage("x".into())));
+        assert_eq!(pages, 7);
+        assert!(result.is_err());
+    }
+
+    #[test]
+    fn a_writer_that_fails_stops_the_walker() {
+        let mut walker = Numbers {
+            left: u32::MAX,
+            then: || Ok(None),
+        };
+        let result = pump(&mut walker, Grouping::WhenIdle, |_| {
+            Err(Error::Usage("full".into()))
+        });
+        assert!(result.is_err());
+    }
+
+    #[test]
+    #[should_panic(expected = "the walker died")]
+    fn a_walker_that_dies_is_no_end() {
+        let _ = run(3, || panic!("the walker died"));
+    }
+}

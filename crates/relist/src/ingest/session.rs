@@ -1,0 +1,123 @@
+//! A session: the transactions of one run, with its report in each of them.
+
+use crate::decode::{KeySpec, Rejected};
+use crate::error::Result;
+use crate::store::{Outcome, QUARANTINE_BYTES, Quarantined, RunKind, RunReport, Store, WriteTxn};
+use crate::value::Timestamp;
+
+/// The transactions of one run. Its report is stored with each, so that a run whose process died
+/// shows how far it came.
+pub(crate) struct Session<'a> {
+    store: &'a Store,
+    now: &'a dyn Fn() -> Timestamp,
+    report: RunReport,
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(
+        store: &'a Store,
+        resource: &str,
+        kind: RunKind,
+        now: &'a dyn Fn() -> Timestamp,
+    ) -> Self {
+        let report = RunReport {
+            resource: resource.to_owned(),
+            kind,
+            started: Some(now()),
+            ..RunReport::default()
+        };
+        Session { store, now, report }
+    }
+
+    pub(crate) fn report(&self) -> &RunReport {
+        &self.report
+    }
+
+    /// Puts a whole page into quarantine, in a transaction of its own.
+    pub(crate) fn put_page_aside(&mut self, rejected: &Rejected) -> Result<()> {
+        self.write(|txn, report| put_page_aside(txn, rejected, report))
+    }
+
+    /// How the keys of a resource are found, by what is committed.
+    pub(crate) fn key_spec(&self, resource: &str) -> Option<std::sync::Arc<KeySpec>> {
+        self.store.snapshot().ok()?.key_spec(resource)
+    }
+
+    /// One transaction: `change` and the report, durable together. On an error nothing of it is.
+    pub(crate) fn write<R>(
+        &mut self,
+        change: impl FnOnce(&mut WriteTxn, &mut RunReport) -> Result<R>,
+    ) -> Result<R> {
+        let mut txn = self.store.begin_write((self.now)())?;
+        let mut report = self.report.clone();
+        if report.run == 0 {
+            report.run = txn.new_run();
+        } else {
+            txn.set_run(report.run);
+        }
+        let before = txn.sequence();
+        let out = change(&mut txn, &mut report)?;
+        if txn.sequence() > before {
+            if report.first_sequence == 0 {
+                report.first_sequence = before + 1;
+            }
+            report.last_sequence = txn.sequence();
+        }
+        txn.put_run(&report)?;
+        txn.commit()?;
+        self.report = report;
+        Ok(out)
+    }
+
+    /// Ends the run: stores how it ended, and gives the report or the error.
+    pub(crate) fn finish(
+        mut self,
+        result: Result<()>,
+        judge: impl FnOnce(&RunReport) -> Outcome,
+    ) -> Result<RunReport> {
+        let outcome = match &result {
+            Ok(()) => judge(&self.report),
+            Err(e) => Outcome::Failed(e.to_string()),
+        };
+        let finished = (self.now)();
+        let stored = self.write(|_, report| {
+            report.outcome = outcome;
+            report.finished = Some(finished);
+            Ok(())
+        });
+        // The first error is the one to tell; that its report could not be stored follows from it.
+        result.and(stored)?;
+        Ok(self.report)
+    }
+}
+
+/// Puts a whole page into quarantine.
+pub(crate) fn put_page_aside(
+    txn: &mut WriteTxn,
+    rejected: &Rejected,
+    report: &mut RunReport,
+) -> Result<()> {
+    report.pages += 1;
+    report.records += 1;
+    report.quarantined += 1;
+    let error = &rejected.error;
+    txn.quarantine(&Quarantined {
+        resource: error.resource.clone(),
+        page: error.page.clone(),
+        record: error.record.map(|r| r as u64),
+        field: error.field.clone(),
+        reason: match error.offset {
+            Some(at) => format!("byte {at}: {}", error.reason),
+            None => error.reason.clone(),
+        },
+        run: report.run,
+        observed: txn.observed(),
+        raw: rejected
+            .raw
+            .iter()
+            .copied()
+            .take(QUARANTINE_BYTES)
+            .collect(),
+        raw_len: rejected.raw.len() as u64,
+    })
+}
