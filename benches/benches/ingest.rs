@@ -2,6 +2,8 @@
 //!
 //! `cargo bench -p relist-benches --bench ingest`; listings by `RELIST_BENCH_LISTINGS`.
 
+#![expect(clippy::unwrap_used, reason = "a benchmark stops at whatever is wrong")]
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
