@@ -1,1 +1,40 @@
-//! Placeholder
+//! Pages of a RESO Web API over HTTPS, by provider profile.
+//!
+//! [`WebApi`] is a [`PageSource`](relist::source::PageSource) that knows URLs and HTTP, and nothing
+//! of what a page holds. What differs between providers is data, in a [`Profile`].
+//!
+//! ```
+//! use relist_feed::{Limits, Profile, Token, WebApi};
+//!
+//! # fn main() -> Result<(), relist_feed::ConfigError> {
+//! let profile = Profile::named("wfrmls")?;
+//! let root = profile.service_root()?.unwrap_or_default();
+//! let token = Token::from_env_value("RELIST_TOKEN", "the value of that variable")
+//!     .or_else(|_| Token::from_env_value("RELIST_TOKEN", "a-token"))?;
+//! let api = WebApi::new(profile, &root, token, Limits::default())?;
+//! assert_eq!(api.stats().snapshot().requests, 0);
+//! # Ok(())
+//! # }
+//! ```
+
+// The order of these lines is the order of the layers: a module names only those above it.
+mod stats;
+mod token;
+mod url;
+mod error;
+mod profile;
+mod retry;
+mod body;
+mod transport;
+mod client;
+
+pub use client::WebApi;
+pub use error::ConfigError;
+pub use profile::{
+    Auth, Cursor, Deletes, EnumLiterals, Filters, FlagValue, Paging, Profile, ResourceProfile,
+    ResourceRules, Walk,
+};
+pub use retry::{Clock, RetryPolicy, SystemClock};
+pub use stats::{Counters, Stats};
+pub use token::{Token, TokenError};
+pub use transport::{Limits, Network};

@@ -1,0 +1,612 @@
+//! Profiles: a provider's rules as data.
+//!
+//! A [`Profile`] says how one provider's RESO Web API wants to be read: how it pages, what moves
+//! its cursor, how it signals a deletion, how it spells an enumeration literal. It is TOML, so a
+//! new provider is a file, not code. A mistyped name in it is an error, never ignored.
+
+use std::collections::BTreeMap;
+
+use relist::value::DateTime;
+use serde::Deserialize;
+
+use crate::error::ConfigError;
+
+/// The profiles that are built in: name and text.
+const SHIPPED: &[(&str, &str)] = &[
+    ("wfrmls", include_str!("../profiles/wfrmls.toml")),
+    (
+        "generic-reso",
+        include_str!("../profiles/generic-reso.toml"),
+    ),
+];
+
+/// How one provider's RESO Web API wants to be read.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Profile {
+    /// The profile's name: `wfrmls`.
+    pub name: String,
+    /// The provider's name, for people.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// The service root, where the provider has one for all; it may hold `{variables}`.
+    #[serde(default)]
+    pub base_url: Option<String>,
+    /// The `User-Agent` to send, where the provider wants its own; `relist/VERSION` otherwise.
+    #[serde(default)]
+    pub user_agent: Option<String>,
+    /// How a query is walked from its first page to its last.
+    pub walk: Walk,
+    /// Rows a page, at most; the server's own choice when absent.
+    #[serde(default)]
+    pub page_size: Option<u64>,
+    /// Rows a page, at most, when the query has `$expand`.
+    #[serde(default)]
+    pub page_size_expanded: Option<u64>,
+    /// Rows a page, at most, when the query selects nothing but keys and timestamps.
+    #[serde(default)]
+    pub page_size_keys: Option<u64>,
+    /// How the page size is asked for.
+    #[serde(default)]
+    pub paging: Paging,
+    /// Whether the server accepts `$orderby`.
+    #[serde(default = "yes")]
+    pub orderby: bool,
+    /// How an enumeration literal is written in `$filter`.
+    pub enum_literals: EnumLiterals,
+    /// What tells new rows from old.
+    #[serde(default)]
+    pub cursor: Cursor,
+    /// How the provider says that a row is gone.
+    pub deletes: Deletes,
+    /// How requests are authorised.
+    pub auth: Auth,
+    /// Clauses that the provider wants in `$filter`.
+    #[serde(default)]
+    pub filters: Filters,
+    /// Query options that go with every query, beside OData's own: `Replication = "true"`.
+    #[serde(default)]
+    pub query: BTreeMap<String, String>,
+    /// Values for the `{name}` places in `base_url` and `filters`; an empty one must be set.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
+    /// The resources to sync unless told otherwise.
+    pub sync: Vec<String>,
+    /// What differs for single resources, by entity set name.
+    #[serde(default)]
+    pub resources: BTreeMap<String, ResourceProfile>,
+}
+
+/// How a query is walked from its first page to its last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Walk {
+    /// `$orderby=Key&$filter=Key gt <last key>`: does not lose rows that change under the walk.
+    Keyset,
+    /// The server's `@odata.nextLink` (or `Link: rel="next"`) until there is none.
+    Nextlink,
+}
+
+/// How the page size is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Paging {
+    /// `Prefer: odata.maxpagesize=N`.
+    #[default]
+    Prefer,
+    /// `$top=N`. Not for a server that reads `$top` as the total over all pages.
+    Top,
+}
+
+/// How an enumeration literal is written in `$filter`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum EnumLiterals {
+    /// `Odata.Models.StandardStatus'Active'`, as OData 4.0 says.
+    Qualified,
+    /// `StandardStatus'Active'`.
+    Short,
+    /// `'Active'`, as OData 4.01 allows and string lookups need.
+    String,
+}
+
+/// What tells new rows from old: a timestamp that every change moves.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Cursor {
+    /// The timestamp field.
+    pub field: String,
+    /// How far before the last watermark a run starts again, in seconds: late commits and server
+    /// caches put rows behind a watermark that has already passed.
+    pub overlap_seconds: u64,
+    /// Digits of fraction of a second in the server's timestamps, 0 to 9.
+    pub fraction_digits: u8,
+}
+
+impl Default for Cursor {
+    fn default() -> Self {
+        Cursor {
+            field: "ModificationTimestamp".to_owned(),
+            overlap_seconds: 900,
+            fraction_digits: 0,
+        }
+    }
+}
+
+/// How the provider says that a row is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "by", rename_all = "lowercase", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Deletes {
+    /// Rows are never deleted.
+    None {},
+    /// A resource lists the rows that were deleted.
+    Feed {
+        /// That resource: `Deleted`.
+        resource: String,
+        /// Its field that names the deleted row's resource.
+        resource_field: String,
+        /// Its field that holds the deleted row's key.
+        key_field: String,
+        /// Its field that says when.
+        time_field: String,
+    },
+    /// A field of the row itself says so: `MlgCanView` false, `MlsStatus` `Delete`.
+    Flag {
+        /// The field.
+        field: String,
+        /// The value that means gone.
+        value: FlagValue,
+    },
+    /// Nothing says so: only a sweep over the keys finds what is gone.
+    Reconcile {},
+}
+
+/// The value of a flag that means that a row is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum FlagValue {
+    /// A boolean.
+    Bool(bool),
+    /// An integer.
+    Int(i64),
+    /// A string or an enumeration member.
+    String(String),
+}
+
+/// How requests are authorised.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Auth {
+    /// A long-lived token, sent as `Authorization: Bearer`.
+    Bearer {},
+}
+
+/// Clauses that the provider wants in `$filter`; they may hold `{variables}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Filters {
+    /// In every query: `OriginatingSystemName eq '{system}'`.
+    pub every: Option<String>,
+    /// Besides, in the queries of a first full sync only: `MlgCanView eq true`.
+    pub initial: Option<String>,
+}
+
+/// What differs for one resource from the profile as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct ResourceProfile {
+    /// The key field, where `$metadata` does not say or says otherwise.
+    pub key: Option<String>,
+    /// The path below the service root, where it is not the resource's name:
+    /// `Property/replication`.
+    pub path: Option<String>,
+    /// The resource has no timestamp: it is read whole each time.
+    pub full: bool,
+    /// The timestamp field.
+    pub cursor_field: Option<String>,
+    /// The walk.
+    pub walk: Option<Walk>,
+    /// Rows a page, at most.
+    pub page_size: Option<u64>,
+    /// Whether the server accepts `$orderby`.
+    pub orderby: Option<bool>,
+    /// `$select` of every query.
+    pub select: Option<String>,
+    /// `$expand` of every query.
+    pub expand: Option<String>,
+    /// How the provider says that a row is gone.
+    pub deletes: Option<Deletes>,
+}
+
+/// The rules for one resource: the profile with what differs for that resource applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ResourceRules {
+    /// The entity set's name.
+    pub resource: String,
+    /// The path below the service root.
+    pub path: String,
+    /// The key field, when the profile knows better than `$metadata`.
+    pub key: Option<String>,
+    /// The timestamp field; `None` when the resource is read whole each time.
+    pub cursor_field: Option<String>,
+    /// The walk.
+    pub walk: Walk,
+    /// Rows a page, at most, for a plain query.
+    pub page_size: Option<u64>,
+    /// Whether the server accepts `$orderby`.
+    pub orderby: bool,
+    /// `$select` of every query.
+    pub select: Option<String>,
+    /// `$expand` of every query.
+    pub expand: Option<String>,
+    /// How the provider says that a row is gone.
+    pub deletes: Deletes,
+}
+
+impl Profile {
+    /// The names of the profiles that are built in.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        SHIPPED.iter().map(|(name, _)| *name)
+    }
+
+    /// The built-in profile of that name.
+    pub fn named(name: &str) -> Result<Self, ConfigError> {
+        let Some((_, text)) = SHIPPED.iter().find(|(n, _)| *n == name) else {
+            return Err(ConfigError::UnknownProfile {
+                name: name.to_owned(),
+                known: Profile::names().map(str::to_owned).collect(),
+            });
+        };
+        Profile::from_toml(text, name)
+    }
+
+    /// Reads a profile; `origin` (a file name) is what an error names.
+    pub fn from_toml(text: &str, origin: &str) -> Result<Self, ConfigError> {
+        let wrong = |reason: String| ConfigError::Profile {
+            origin: origin.to_owned(),
+            reason,
+        };
+        let profile: Profile = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
+        profile.check().map_err(wrong)?;
+        Ok(profile)
+    }
+
+    /// The rules for one resource, whether or not the profile names it.
+    pub fn rules(&self, resource: &str) -> ResourceRules {
+        let own = self.resources.get(resource).cloned().unwrap_or_default();
+        let cursor_field = if own.full {
+            None
+        } else {
+            Some(
+                own.cursor_field
+                    .unwrap_or_else(|| self.cursor.field.clone()),
+            )
+        };
+        ResourceRules {
+            resource: resource.to_owned(),
+            path: own.path.unwrap_or_else(|| resource.to_owned()),
+            key: own.key,
+            cursor_field,
+            walk: own.walk.unwrap_or(self.walk),
+            page_size: own.page_size.or(if own.expand.is_some() {
+                self.page_size_expanded.or(self.page_size)
+            } else {
+                self.page_size
+            }),
+            orderby: own.orderby.unwrap_or(self.orderby),
+            select: own.select,
+            expand: own.expand,
+            deletes: own.deletes.unwrap_or_else(|| self.deletes.clone()),
+        }
+    }
+
+    /// Gives a `{variable}` its value.
+    pub fn set(&mut self, variable: &str, value: &str) -> Result<(), ConfigError> {
+        match self.variables.get_mut(variable) {
+            Some(slot) => value.clone_into(slot),
+            None => {
+                return Err(self.wrong(format!(
+                    "there is no variable {variable:?}; it has {}",
+                    list(self.variables.keys())
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The service root with its variables filled in, where the provider has one for all.
+    pub fn service_root(&self) -> Result<Option<String>, ConfigError> {
+        let fill = |text| self.fill(text, crate::url::encode_segment);
+        self.base_url.as_deref().map(fill).transpose()
+    }
+
+    /// The whole `$filter` of a query: the clauses the provider wants in every query, those of a
+    /// first full sync if it is one, and `own`.
+    pub fn filter(&self, own: Option<&str>, initial: bool) -> Result<Option<String>, ConfigError> {
+        let quoted = |value: &str| value.replace('\'', "''");
+        let wanted = [
+            self.filters.every.as_deref(),
+            self.filters.initial.as_deref().filter(|_| initial),
+        ];
+        let mut clauses = Vec::new();
+        for clause in wanted.into_iter().flatten() {
+            clauses.push(self.fill(clause, quoted)?);
+        }
+        clauses.extend(own.map(str::to_owned));
+        Ok(match clauses.len() {
+            0 | 1 => clauses.pop(),
+            _ => Some(format!("({})", clauses.join(") and ("))),
+        })
+    }
+
+    /// An enumeration literal as the provider wants it; `type_name` is qualified.
+    pub fn enum_literal(&self, type_name: &str, member: &str) -> String {
+        let member = member.replace('\'', "''");
+        let short = type_name.rsplit('.').next().unwrap_or(type_name);
+        match self.enum_literals {
+            EnumLiterals::Qualified => format!("{type_name}'{member}'"),
+            EnumLiterals::Short => format!("{short}'{member}'"),
+            EnumLiterals::String => format!("'{member}'"),
+        }
+    }
+
+    /// A timestamp literal with the digits the server keeps: UTC, rounded down.
+    pub fn timestamp(&self, at: DateTime) -> String {
+        let utc = DateTime {
+            offset_minutes: 0,
+            ..at
+        };
+        utc.format(self.cursor.fraction_digits, true)
+    }
+
+    fn wrong(&self, reason: String) -> ConfigError {
+        ConfigError::Profile {
+            origin: self.name.clone(),
+            reason,
+        }
+    }
+
+    /// Replaces each `{variable}` of a text by its value, quoted as the place wants it.
+    fn fill(&self, text: &str, quote: impl Fn(&str) -> String) -> Result<String, ConfigError> {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((before, name, after)) = next_variable(rest) {
+            out.push_str(before);
+            match self.variables.get(name).filter(|v| !v.is_empty()) {
+                Some(value) => out.push_str(&quote(value)),
+                None => {
+                    return Err(self.wrong(format!("the variable {name:?} needs a value")));
+                }
+            }
+            rest = after;
+        }
+        out.push_str(rest);
+        Ok(out)
+    }
+
+    /// What TOML cannot say: ranges, and names that must be declared.
+    fn check(&self) -> Result<(), String> {
+        if self.name.is_empty() {
+            return Err("`name` is empty".to_owned());
+        }
+        if self.cursor.fraction_digits > 9 {
+            return Err(format!(
+                "`cursor.fraction_digits` is {}; a timestamp has 0 to 9",
+                self.cursor.fraction_digits
+            ));
+        }
+        let sizes = [self.page_size, self.page_size_expanded, self.page_size_keys];
+        let own = self.resources.values().map(|r| r.page_size);
+        if sizes.into_iter().chain(own).flatten().any(|n| n == 0) {
+            return Err("a page size of 0 would fetch nothing".to_owned());
+        }
+        if self.walk == Walk::Keyset && !self.orderby {
+            return Err("`walk = \"keyset\"` needs `orderby = true`".to_owned());
+        }
+        for (name, own) in &self.resources {
+            if own.full && own.cursor_field.is_some() {
+                return Err(format!(
+                    "resources.{name}: `full` and `cursor_field` exclude each other"
+                ));
+            }
+        }
+        for (at, name) in self.sync.iter().enumerate() {
+            if self.sync.iter().skip(at + 1).any(|other| other == name) {
+                return Err(format!("`sync` names {name} twice"));
+            }
+        }
+        let texts = [&self.base_url, &self.filters.every, &self.filters.initial];
+        for text in texts.into_iter().flatten() {
+            let mut rest = text.as_str();
+            while let Some((_, name, after)) = next_variable(rest) {
+                if !self.variables.contains_key(name) {
+                    return Err(format!(
+                        "{text:?} uses the variable {name:?}, which [variables] does not have"
+                    ));
+                }
+                rest = after;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Splits a text at its first `{name}`.
+fn next_variable(text: &str) -> Option<(&str, &str, &str)> {
+    let (before, rest) = text.split_once('{')?;
+    let (name, after) = rest.split_once('}')?;
+    Some((before, name, after))
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    let names: Vec<_> = names.map(String::as_str).collect();
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shipped_profile_reads_and_is_named_as_its_file() {
+        for name in Profile::names() {
+            assert_eq!(Profile::named(name).unwrap().name, name);
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_tells_the_known_ones() {
+        let text = Profile::named("wfrlms").unwrap_err().to_string();
+        assert!(
+            text.contains("wfrlms") && text.contains("generic-reso"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn wfrmls_rules() {
+        let profile = Profile::named("wfrmls").unwrap();
+        let property = profile.rules("Property");
+        assert_eq!(property.key.as_deref(), Some("ListingKeyNumeric"));
+        assert_eq!(
+            property.cursor_field.as_deref(),
+            Some("ModificationTimestamp")
+        );
+        assert_eq!(property.walk, Walk::Keyset);
+        assert_eq!(property.page_size, Some(200));
+        let units = profile.rules("PropertyUnitTypes");
+        assert_eq!(units.cursor_field, None);
+        let deleted = profile.rules("Deleted");
+        assert_eq!(deleted.walk, Walk::Nextlink);
+        assert_eq!(deleted.cursor_field.as_deref(), Some("ts"));
+        assert_eq!(
+            profile.enum_literal("Odata.Models.StandardStatus", "Active"),
+            "Odata.Models.StandardStatus'Active'"
+        );
+        assert_eq!(
+            profile.timestamp(DateTime::parse("2020-07-30T08:55:07.999-06:00").unwrap()),
+            "2020-07-30T14:55:07Z"
+        );
+    }
+
+    /// The rules of the providers in the field table, as their profiles will write them.
+    const OTHER: &str = r#"
+        name = "other"
+        base_url = "https://api.example.com/v2/{dataset}"
+        walk = "nextlink"
+        page_size = 5000
+        page_size_expanded = 1000
+        page_size_keys = 300000
+        orderby = false
+        enum_literals = "string"
+        sync = ["Property"]
+        query = { Replication = "true" }
+        variables = { dataset = "", system = "o'hare" }
+        [filters]
+        every = "OriginatingSystemName eq '{system}'"
+        initial = "MlgCanView eq true"
+        [deletes]
+        by = "flag"
+        field = "MlgCanView"
+        value = false
+        [auth]
+        kind = "bearer"
+        [resources.Property]
+        path = "Property/replication"
+        page_size = 2000
+        [resources.Member]
+        expand = "Media"
+        deletes = { by = "flag", field = "MlsStatus", value = "Delete" }
+    "#;
+
+    #[test]
+    fn the_schema_holds_other_providers() {
+        let mut profile = Profile::from_toml(OTHER, "other.toml").unwrap();
+        assert_eq!(profile.rules("Property").path, "Property/replication");
+        assert_eq!(profile.rules("Property").page_size, Some(2000));
+        assert_eq!(profile.rules("Member").page_size, Some(1000));
+        assert_eq!(
+            profile
+                .filter(Some("A eq 1 or B eq 2"), true)
+                .unwrap()
+                .unwrap(),
+            "(OriginatingSystemName eq 'o''hare') and (MlgCanView eq true) and (A eq 1 or B eq 2)"
+        );
+        assert_eq!(
+            profile.filter(None, false).unwrap().unwrap(),
+            "OriginatingSystemName eq 'o''hare'"
+        );
+        let unset = profile.service_root().unwrap_err().to_string();
+        assert!(unset.contains("dataset"), "{unset}");
+        profile.set("dataset", "abor/x").unwrap();
+        let root = profile.service_root().unwrap().unwrap();
+        assert_eq!(root, "https://api.example.com/v2/abor%2Fx");
+        assert!(profile.set("datasset", "x").is_err());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let good = include_str!("../profiles/generic-reso.toml");
+        for (from, to, expect) in [
+            ("walk = \"nextlink\"", "walk = \"offset\"", "offset"),
+            ("paging = \"prefer\"", "pagging = \"prefer\"", "pagging"),
+            ("by = \"reconcile\"", "by = \"magic\"", "magic"),
+            (
+                "by = \"reconcile\"",
+                "by = \"reconcile\"\nfield = \"x\"",
+                "field",
+            ),
+            ("by = \"reconcile\"", "by = \"feed\"", "resource"),
+            (
+                "kind = \"bearer\"",
+                "kind = \"bearer\"\ntoken = \"x\"",
+                "token",
+            ),
+            (
+                "fraction_digits = 3",
+                "fraction_digits = 10",
+                "fraction_digits",
+            ),
+            (
+                "walk = \"nextlink\"",
+                "walk = \"nextlink\"\npage_size = 0",
+                "page size",
+            ),
+            ("\"Member\", ", "\"Member\", \"Member\", ", "Member twice"),
+            (
+                "walk = \"nextlink\"",
+                "walk = \"keyset\"\norderby = false",
+                "orderby",
+            ),
+            ("walk =", "base_url = \"https://{host}/x\"\nwalk =", "host"),
+        ] {
+            let text = good.replace(from, to);
+            assert_ne!(text, good, "{from}");
+            let error = Profile::from_toml(&text, "my.toml")
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains("my.toml") && error.contains(expect),
+                "{expect}: {error}"
+            );
+        }
+    }
+}
