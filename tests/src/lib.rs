@@ -1,4 +1,6 @@
 //! Shared pieces of the behaviour tests: the reference evaluator, data finders, harnesses.
 
 pub mod data;
+pub mod fault_server;
 pub mod kc_house;
+pub mod odatapy;

@@ -9,8 +9,7 @@
 //! # fn main() -> Result<(), relist_feed::ConfigError> {
 //! let profile = Profile::named("wfrmls")?;
 //! let root = profile.service_root()?.unwrap_or_default();
-//! let token = Token::from_env_value("RELIST_TOKEN", "the value of that variable")
-//!     .or_else(|_| Token::from_env_value("RELIST_TOKEN", "a-token"))?;
+//! let token = Token::from_env_value("RELIST_TOKEN", "the-value-of-that-variable")?;
 //! let api = WebApi::new(profile, &root, token, Limits::default())?;
 //! assert_eq!(api.stats().snapshot().requests, 0);
 //! # Ok(())

@@ -284,10 +284,14 @@ fn build_client(
         .connect_timeout(limits.connect)
         // In the blocking client this bounds each wait for the server, not the whole answer.
         .timeout(limits.read);
+    if !https_only {
+        // Loopback needs no authorities, and must work on a machine that has none.
+        builder = builder.tls_certs_only([]);
+    }
     if let Some(proxy) = &network.proxy {
         builder = builder.proxy(reqwest::Proxy::https(proxy).map_err(wrong("the proxy"))?);
     }
-    if let Some(pem) = &network.ca_pem {
+    if let (true, Some(pem)) = (https_only, &network.ca_pem) {
         let certificates =
             reqwest::Certificate::from_pem_bundle(pem).map_err(wrong("the CA certificates"))?;
         builder = builder.tls_certs_merge(certificates);

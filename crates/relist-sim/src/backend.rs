@@ -17,6 +17,15 @@ pub enum Key {
     Str(String),
 }
 
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Key::Int(key) => write!(f, "{key}"),
+            Key::Str(key) => write!(f, "'{key}'"),
+        }
+    }
+}
+
 /// Which rows to visit, and in which order. What is not one of the fast ways is a scan of all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {

@@ -1,10 +1,9 @@
 //! Rows given by a test, served as they are.
 
-use std::collections::BTreeMap;
-
 use relist::schema::{Field, FieldType, Resource, Schema};
 use relist::value::{Date, DateTime};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::backend::{Access, Backend, Key, RowId};
 use crate::text::{Seconds, json_str};
@@ -26,18 +25,22 @@ pub struct Dataset {
     rows: Vec<Vec<Row>>,
 }
 
-/// One entity: its key, its stamp, and each field's value as JSON by the field's place.
+/// One entity: its key, its stamp, and its fields as they came: each by its place among the
+/// resource's fields, with its value as JSON.
 #[derive(Debug, Clone)]
 struct Row {
     key: Key,
     modified: Option<Seconds>,
-    values: BTreeMap<usize, String>,
+    values: Vec<(usize, String)>,
 }
 
 impl Dataset {
     /// No resources; the clock stands at 2026-03-02T00:00:00Z.
     pub fn new() -> Self {
-        Dataset { now: 1_772_409_600, ..Dataset::default() }
+        Dataset {
+            now: 1_772_409_600,
+            ..Dataset::default()
+        }
     }
 
     /// Sets the clock.
@@ -69,27 +72,45 @@ impl Dataset {
 
     /// Adds an entity, or replaces that of the same key.
     pub fn put(&mut self, name: &str, entity: &Value) -> Result<(), String> {
-        let Some(at) = self.place(name) else { return Err(format!("no resource {name}")) };
-        let (Some(resource), Some(rows)) = (self.schema.resources.get_mut(at), self.rows.get_mut(at))
+        self.put_json(name, &entity.to_string())
+    }
+
+    /// Adds an entity, or replaces that of the same key: its fields keep their order, its numbers
+    /// their lexeme.
+    pub fn put_json(&mut self, name: &str, entity: &str) -> Result<(), String> {
+        let Some(at) = self.place(name) else {
+            return Err(format!("no resource {name}"));
+        };
+        let (Some(resource), Some(rows)) =
+            (self.schema.resources.get_mut(at), self.rows.get_mut(at))
         else {
             return Err(format!("no resource {name}"));
         };
-        let key = match entity.get(&resource.key_field) {
-            Some(Value::Number(n)) => n.as_i64().map(Key::Int),
-            Some(Value::String(text)) => Some(Key::Str(text.clone())),
-            _ => None,
-        };
-        let (Some(key), Some(members)) = (key, entity.as_object()) else {
-            return Err(format!("{name}: no {} in {entity}", resource.key_field));
-        };
-        let mut row = Row { key, modified: None, values: BTreeMap::new() };
-        for (field, value) in members {
+        let Members(members) =
+            serde_json::from_str(entity).map_err(|e| format!("{name}: {e} in {entity}"))?;
+        let (mut key, mut modified, mut values) = (None, None, Vec::new());
+        for (field, text) in members {
+            let value: Value =
+                serde_json::from_str(&text).map_err(|e| format!("{name}.{field}: {e}"))?;
+            if field == resource.key_field {
+                key = match &value {
+                    Value::Number(n) => n.as_i64().map(Key::Int),
+                    Value::String(text) => Some(Key::Str(text.clone())),
+                    _ => None,
+                };
+            }
             if field == "ModificationTimestamp" {
                 let stamp = value.as_str().and_then(DateTime::parse);
-                row.modified = stamp.and_then(|s| u32::try_from(s.seconds).ok());
+                modified = stamp.and_then(|s| u32::try_from(s.seconds).ok());
             }
-            row.values.insert(field_place(resource, field, value), value.to_string());
+            values.push((field_place(resource, &field, &value), text));
         }
+        let missing = || format!("{name}: no {} in {entity}", resource.key_field);
+        let row = Row {
+            key: key.ok_or_else(missing)?,
+            modified,
+            values,
+        };
         match rows.binary_search_by(|r| r.key.cmp(&row.key)) {
             Ok(found) => {
                 if let Some(old) = rows.get_mut(found) {
@@ -112,7 +133,9 @@ impl Dataset {
 
     /// How many entities a resource has; 0 when there is no such resource.
     pub fn len(&self, name: &str) -> usize {
-        self.place(name).and_then(|at| self.rows.get(at)).map_or(0, Vec::len)
+        self.place(name)
+            .and_then(|at| self.rows.get(at))
+            .map_or(0, Vec::len)
     }
 
     fn place(&self, name: &str) -> Option<usize> {
@@ -121,6 +144,34 @@ impl Dataset {
 
     fn row(&self, resource: usize, row: RowId) -> Option<&Row> {
         self.rows.get(resource)?.get(usize::try_from(row.0).ok()?)
+    }
+}
+
+/// The members of a JSON object in order, each value as its own text.
+struct Members(Vec<(String, String)>);
+
+impl<'de> serde::Deserialize<'de> for Members {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
+                    members.push((name, value.get().to_owned()));
+                }
+                Ok(Members(members))
+            }
+        }
+        from.deserialize_map(Visitor)
     }
 }
 
@@ -173,7 +224,9 @@ impl Backend for Dataset {
     }
 
     fn scan(&self, resource: usize, access: &Access, visit: &mut dyn FnMut(RowId) -> bool) {
-        let Some(rows) = self.rows.get(resource) else { return };
+        let Some(rows) = self.rows.get(resource) else {
+            return;
+        };
         let start = match access {
             Access::KeyAbove { key, inclusive } => {
                 rows.partition_point(|r| r.key < *key || !inclusive && r.key == *key)
@@ -193,13 +246,18 @@ impl Backend for Dataset {
     }
 
     fn find(&self, resource: usize, key: &Key) -> Option<RowId> {
-        let found = self.rows.get(resource)?.binary_search_by(|r| r.key.cmp(key)).ok()?;
+        let found = self
+            .rows
+            .get(resource)?
+            .binary_search_by(|r| r.key.cmp(key))
+            .ok()?;
         Some(RowId(found as u64))
     }
 
     fn write_field(&self, resource: usize, row: RowId, field: usize, out: &mut Vec<u8>) -> bool {
-        match self.row(resource, row).and_then(|row| row.values.get(&field)) {
-            Some(value) => {
+        let values = self.row(resource, row).map(|row| row.values.iter());
+        match values.into_iter().flatten().find(|(at, _)| *at == field) {
+            Some((_, value)) => {
                 out.extend_from_slice(value.as_bytes());
                 true
             }
@@ -216,7 +274,9 @@ impl Backend for Dataset {
         let start = out.len();
         for (at, value) in &row.values {
             let wanted = select.is_none_or(|fields| fields.contains(at));
-            let Some(field) = shape.fields.get(*at).filter(|_| wanted) else { continue };
+            let Some(field) = shape.fields.get(*at).filter(|_| wanted) else {
+                continue;
+            };
             if out.len() > start {
                 out.push(b',');
             }

@@ -24,7 +24,11 @@ pub(crate) fn document(schema: &Schema) -> String {
     );
     for resource in declared() {
         let name = &resource.name;
-        line(&mut out, 4, &format!(r#"<EntitySet EntityType="{NAMESPACE}.{name}" Name="{name}">"#));
+        line(
+            &mut out,
+            4,
+            &format!(r#"<EntitySet EntityType="{NAMESPACE}.{name}" Name="{name}">"#),
+        );
         for navigation in &resource.navigation {
             let (path, target) = (&navigation.name, &navigation.target);
             let tag = format!(r#"<NavigationPropertyBinding Path="{path}" Target="{target}"/>"#);
@@ -35,7 +39,11 @@ pub(crate) fn document(schema: &Schema) -> String {
     line(&mut out, 3, "</EntityContainer>");
     line(&mut out, 2, "</Schema>");
     let ns = "http://docs.oasis-open.org/odata/ns/edm";
-    line(&mut out, 2, &format!(r#"<Schema xmlns="{ns}" Namespace="{NAMESPACE}">"#));
+    line(
+        &mut out,
+        2,
+        &format!(r#"<Schema xmlns="{ns}" Namespace="{NAMESPACE}">"#),
+    );
     for ty in &schema.enums {
         enum_type(&mut out, ty);
     }
@@ -55,15 +63,22 @@ fn line(out: &mut String, depth: usize, text: &str) {
 
 fn enum_type(out: &mut String, ty: &EnumType) {
     let (name, flags) = (ty.short_name(), ty.is_flags);
-    let tag =
-        format!(r#"<EnumType IsFlags="{flags}" Name="{name}" UnderlyingType="Edm.Int32">"#);
+    let tag = format!(r#"<EnumType IsFlags="{flags}" Name="{name}" UnderlyingType="Edm.Int32">"#);
     line(out, 3, &tag);
     for member in &ty.members {
         let (name, value) = (&member.name, member.value);
         match &member.display {
-            None => line(out, 4, &format!(r#"<Member Name="{name}" Value="{value}"/>"#)),
+            None => line(
+                out,
+                4,
+                &format!(r#"<Member Name="{name}" Value="{value}"/>"#),
+            ),
             Some(display) => {
-                line(out, 4, &format!(r#"<Member Name="{name}" Value="{value}">"#));
+                line(
+                    out,
+                    4,
+                    &format!(r#"<Member Name="{name}" Value="{value}">"#),
+                );
                 annotation(out, 5, display, STANDARD_NAME);
                 line(out, 4, "</Member>");
             }
@@ -73,13 +88,21 @@ fn enum_type(out: &mut String, ty: &EnumType) {
 }
 
 fn annotation(out: &mut String, depth: usize, text: &str, term: &str) {
-    line(out, depth, &format!(r#"<Annotation String="{}" Term="{term}"/>"#, escape(text)));
+    line(
+        out,
+        depth,
+        &format!(r#"<Annotation String="{}" Term="{term}"/>"#, escape(text)),
+    );
 }
 
 fn entity_type(out: &mut String, resource: &Resource) {
     line(out, 3, &format!(r#"<EntityType Name="{}">"#, resource.name));
     line(out, 4, "<Key>");
-    line(out, 5, &format!(r#"<PropertyRef Name="{}"/>"#, resource.key_field));
+    line(
+        out,
+        5,
+        &format!(r#"<PropertyRef Name="{}"/>"#, resource.key_field),
+    );
     line(out, 4, "</Key>");
     for field in resource.fields.iter().filter(|f| f.declared) {
         let (name, (facets, ty)) = (&field.name, edm(&field.ty));
@@ -90,7 +113,11 @@ fn entity_type(out: &mut String, resource: &Resource) {
                 annotation(out, 5, short, LOOKUP_NAME);
                 line(out, 4, "</Property>");
             }
-            _ => line(out, 4, &format!(r#"<Property Name="{name}"{facets} Type="{ty}"/>"#)),
+            _ => line(
+                out,
+                4,
+                &format!(r#"<Property Name="{name}"{facets} Type="{ty}"/>"#),
+            ),
         }
     }
     for navigation in &resource.navigation {
@@ -113,9 +140,10 @@ fn edm(ty: &FieldType) -> (&'static str, String) {
         FieldType::Int => (r#" Precision="10" Scale="0""#, "Edm.Int32"),
         FieldType::Decimal => (r#" Precision="14" Scale="2""#, "Edm.Decimal"),
         FieldType::Date => (r#" MaxLength="10""#, "Edm.Date"),
-        FieldType::DateTime => {
-            (r#" MaxLength="27" Precision="27" Scale="0""#, "Edm.DateTimeOffset")
-        }
+        FieldType::DateTime => (
+            r#" MaxLength="27" Precision="27" Scale="0""#,
+            "Edm.DateTimeOffset",
+        ),
         FieldType::TimeOfDay => ("", "Edm.TimeOfDay"),
         FieldType::Guid => ("", "Edm.Guid"),
         FieldType::StringList => ("", "Collection(Edm.String)"),
@@ -128,5 +156,8 @@ fn edm(ty: &FieldType) -> (&'static str, String) {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }

@@ -76,12 +76,24 @@ impl Home {
             Kind::Land => (0, 1),
         };
         let land = kind == Kind::Land;
-        let above = if land { 0 } else { smallest + (draw(102, spread) + draw(103, spread)) / 2 };
+        let above = if land {
+            0
+        } else {
+            smallest + (draw(102, spread) + draw(103, spread)) / 2
+        };
         let deep = matches!(kind, Kind::House | Kind::Twin) && draw(104, 100) < 72;
         let basement = if deep { above / 2 } else { 0 };
         let area = above + basement;
-        let beds = if land { 0 } else { (1 + area / 750 + draw(105, 2)).min(8) };
-        let year = if land { 0 } else { 2026 - draw(106, 9) * draw(107, 14) - draw(108, 4) };
+        let beds = if land {
+            0
+        } else {
+            (1 + area / 750 + draw(105, 2)).min(8)
+        };
+        let year = if land {
+            0
+        } else {
+            2026 - draw(106, 9) * draw(107, 14) - draw(108, 4)
+        };
         let lot = match kind {
             Kind::House => 10 + draw(109, 16) * draw(110, 8) / 4,
             Kind::Land => 15 + draw(109, 40) * draw(110, 30),
@@ -105,8 +117,16 @@ impl Home {
             full_baths: if land { 0 } else { 1 + area / 1_600 },
             three_quarter_baths: u32::from(!land && draw(113, 3) == 0),
             half_baths: u32::from(!land && draw(114, 5) < 2),
-            stories: if land { 0 } else { 1 + u32::from(draw(115, 5) < 3) },
-            garage: if land || kind == Kind::Condo { 0 } else { draw(116, 4) },
+            stories: if land {
+                0
+            } else {
+                1 + u32::from(draw(115, 5) < 3)
+            },
+            garage: if land || kind == Kind::Condo {
+                0
+            } else {
+                draw(116, 4)
+            },
             lot,
             dues,
             value: 0,

@@ -22,7 +22,10 @@ pub struct Request {
 impl Request {
     /// The first value of a header; the name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The path, percent-decoded.
@@ -33,7 +36,9 @@ impl Request {
     /// The query's options in order, percent-decoded. A `+` is a plus sign: WFRMLS wants a space
     /// as `%20`.
     pub fn options(&self) -> Vec<(String, String)> {
-        let Some((_, query)) = self.target.split_once('?') else { return Vec::new() };
+        let Some((_, query)) = self.target.split_once('?') else {
+            return Vec::new();
+        };
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         pairs
             .map(|pair| {
@@ -246,7 +251,10 @@ pub(crate) enum Unread {
 
 impl<R: Read> Reader<R> {
     pub(crate) fn new(stream: R) -> Self {
-        Reader { stream, held: Vec::new() }
+        Reader {
+            stream,
+            held: Vec::new(),
+        }
     }
 
     /// Reads the next request; `number` is what it will be called.
@@ -280,8 +288,12 @@ impl<R: Read> Reader<R> {
                 Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
             })
             .collect::<Result<_, Unread>>()?;
-        let request =
-            Request { number, method: method.to_owned(), target: target.to_owned(), headers };
+        let request = Request {
+            number,
+            method: method.to_owned(),
+            target: target.to_owned(),
+            headers,
+        };
         self.skip_body(&request)?;
         Ok(request)
     }
@@ -305,7 +317,8 @@ impl<R: Read> Reader<R> {
         match self.stream.read(&mut buffer) {
             Ok(0) | Err(_) => Err(Unread::Closed),
             Ok(read) => {
-                self.held.extend_from_slice(buffer.get(..read).unwrap_or_default());
+                self.held
+                    .extend_from_slice(buffer.get(..read).unwrap_or_default());
                 Ok(())
             }
         }
@@ -323,7 +336,10 @@ mod tests {
         let mut reader = Reader::new(&bytes[..]);
         let first = reader.next(0).ok().unwrap();
         let filter = ("$filter".to_owned(), "x eq 'a+b'".to_owned());
-        assert_eq!(first.options(), [filter, ("$top".to_owned(), "1".to_owned())]);
+        assert_eq!(
+            first.options(),
+            [filter, ("$top".to_owned(), "1".to_owned())]
+        );
         assert_eq!(first.header("host"), Some("x"));
         assert_eq!(reader.next(1).ok().unwrap().line(), "POST /b");
         assert_eq!(reader.next(2).ok().unwrap().path(), "/c");
@@ -332,11 +348,21 @@ mod tests {
 
     #[test]
     fn what_is_not_http_is_refused() {
-        for text in ["GET /a\r\n\r\n", "GET /a b HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nx\r\n\r\n"] {
-            assert!(matches!(Reader::new(text.as_bytes()).next(0), Err(Unread::Malformed)));
+        for text in [
+            "GET /a\r\n\r\n",
+            "GET /a b HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nx\r\n\r\n",
+        ] {
+            assert!(matches!(
+                Reader::new(text.as_bytes()).next(0),
+                Err(Unread::Malformed)
+            ));
         }
         let endless = vec![b'a'; MAX_HEAD + 8 * 1024];
-        assert!(matches!(Reader::new(&endless[..]).next(0), Err(Unread::TooLarge)));
+        assert!(matches!(
+            Reader::new(&endless[..]).next(0),
+            Err(Unread::TooLarge)
+        ));
     }
 
     #[test]
@@ -352,9 +378,13 @@ mod tests {
     fn framings() {
         let sent = |framing, cut_after| {
             let mut out = Vec::new();
-            Response { framing, cut_after, ..Response::new(200, "text/plain", "hello") }
-                .send(&mut out)
-                .unwrap();
+            Response {
+                framing,
+                cut_after,
+                ..Response::new(200, "text/plain", "hello")
+            }
+            .send(&mut out)
+            .unwrap();
             String::from_utf8(out).unwrap()
         };
         assert!(sent(Framing::Length, None).contains("Content-Length: 5\r\n"));

@@ -1,4 +1,23 @@
-//! A simulated MLS.
+//! A simulated MLS: a seeded market, served as a RESO Web API.
+//!
+//! [`Market`] makes listings, members, offices, photos and open houses out of a seed, and plays
+//! what becomes of them day by day. [`Server`] serves it over HTTP on loopback as WFRMLS would:
+//! `$metadata`, `$filter`, `$orderby`, `$select`, `$expand`, pages with nextLinks, `Deleted`, a
+//! bearer token. The market keeps its own [`truth`]: every change it made, to check a mirror by.
+//! [`Dataset`] serves rows that a test gives.
+//!
+//! All is determined by the seed: no clock, no randomness, no thread has a say in the data.
+//!
+//! ```
+//! use relist_sim::{Market, Options, Server, Size};
+//! use std::sync::{Arc, Mutex};
+//!
+//! let market = Arc::new(Mutex::new(Market::new(1, Size::listings(100))));
+//! let server = Server::start(Arc::clone(&market), Options::default())?;
+//! assert!(server.base_url().starts_with("http://127.0.0.1:"));
+//! market.lock().unwrap().advance_days(1);
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 mod rng;
 mod text;
@@ -10,9 +29,18 @@ mod home;
 mod fields;
 mod backend;
 mod market;
+mod dataset;
+mod edmx;
+mod http;
+mod answer;
+mod server;
+mod service;
 
 pub use backend::{Access, Backend, Key, RowId};
+pub use dataset::Dataset;
+pub use http::{Framing, Request, Response};
 pub use market::truth;
 pub use market::{Conduct, Event, Market, Size};
+pub use server::{Hook, NextLink, Options, Server};
 pub use state::Status;
 pub use text::{Seconds, format_timestamp};

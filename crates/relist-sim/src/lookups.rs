@@ -190,12 +190,19 @@ pub(crate) fn enum_type<'a>(
             name,
         }
     });
-    EnumType { name: format!("{NAMESPACE}.{name}"), is_flags, members: members.collect() }
+    EnumType {
+        name: format!("{NAMESPACE}.{name}"),
+        is_flags,
+        members: members.collect(),
+    }
 }
 
 /// A member's name: an identifier made of its display name.
 fn member_name(display: &str) -> String {
-    let mut name: String = display.chars().filter(char::is_ascii_alphanumeric).collect();
+    let mut name: String = display
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect();
     if name.starts_with(|c: char| c.is_ascii_digit()) {
         name.insert(0, '_');
     }
@@ -215,7 +222,11 @@ mod tests {
             names.dedup();
             assert_eq!(names.len(), ty.members.len(), "{}", lookup.name);
             // A comma parts the members of a value, so none may hold one.
-            assert!(lookup.displays.iter().all(|d| !d.contains(',')), "{}", lookup.name);
+            assert!(
+                lookup.displays.iter().all(|d| !d.contains(',')),
+                "{}",
+                lookup.name
+            );
         }
         assert_eq!(member_name("> 4 Units"), "_4Units");
         assert_eq!(member_name("Gas: Central"), "GasCentral");

@@ -136,19 +136,66 @@ cities! {
 
 /// Elementary schools; a city's are picked by its place in the list of cities.
 pub(crate) static ELEMENTARY: &[&str] = &[
-    "Beacon Heights", "Indian Hills", "Uintah", "Emerson", "Dilworth", "Ensign", "Riverview",
-    "Sunset", "Lakeview", "Foothill", "Cedar Ridge", "Silver Crest", "Oquirrh", "Rosamond",
-    "Butterfield Canyon", "Snow Horse", "Harvest", "Desert Star", "Black Ridge", "Pony Express",
-    "Eagle Valley", "Traverse Mountain", "Fox Hollow", "North Point", "Belmont", "Trailside",
-    "Jeremy Ranch", "Old Mill", "Daniels Canyon", "Wasatch", "Canyon Crest", "Edgemont",
+    "Beacon Heights",
+    "Indian Hills",
+    "Uintah",
+    "Emerson",
+    "Dilworth",
+    "Ensign",
+    "Riverview",
+    "Sunset",
+    "Lakeview",
+    "Foothill",
+    "Cedar Ridge",
+    "Silver Crest",
+    "Oquirrh",
+    "Rosamond",
+    "Butterfield Canyon",
+    "Snow Horse",
+    "Harvest",
+    "Desert Star",
+    "Black Ridge",
+    "Pony Express",
+    "Eagle Valley",
+    "Traverse Mountain",
+    "Fox Hollow",
+    "North Point",
+    "Belmont",
+    "Trailside",
+    "Jeremy Ranch",
+    "Old Mill",
+    "Daniels Canyon",
+    "Wasatch",
+    "Canyon Crest",
+    "Edgemont",
 ];
 
 /// Middle schools.
 pub(crate) static MIDDLE: &[&str] = &[
-    "Hillside", "Clayton", "Bryant", "Willowcreek", "Viewpoint", "Vista Heights", "Frontier",
-    "Copper Mountain", "South Hills", "Fort Herriman", "Draper Park", "Midvale Middle",
-    "Treasure Mtn", "Ecker Hill", "Timpanogos", "Centennial", "Dixie", "Crimson View",
-    "Legacy", "Fairfield", "North Davis", "Mount Logan", "Clarke N Johnsen", "Mapleton Jr",
+    "Hillside",
+    "Clayton",
+    "Bryant",
+    "Willowcreek",
+    "Viewpoint",
+    "Vista Heights",
+    "Frontier",
+    "Copper Mountain",
+    "South Hills",
+    "Fort Herriman",
+    "Draper Park",
+    "Midvale Middle",
+    "Treasure Mtn",
+    "Ecker Hill",
+    "Timpanogos",
+    "Centennial",
+    "Dixie",
+    "Crimson View",
+    "Legacy",
+    "Fairfield",
+    "North Davis",
+    "Mount Logan",
+    "Clarke N Johnsen",
+    "Mapleton Jr",
 ];
 
 /// The lookups that list places: City, PostalCity, CountyOrParish, School, District, AOR,
@@ -221,8 +268,16 @@ mod tests {
     #[test]
     fn every_city_is_in_utah_and_reachable() {
         for city in CITIES {
-            assert!((-114_100_000..-109_000_000).contains(&city.longitude), "{}", city.name);
-            assert!((36_990_000..42_010_000).contains(&city.latitude), "{}", city.name);
+            assert!(
+                (-114_100_000..-109_000_000).contains(&city.longitude),
+                "{}",
+                city.name
+            );
+            assert!(
+                (36_990_000..42_010_000).contains(&city.latitude),
+                "{}",
+                city.name
+            );
         }
         let mut seen: Vec<&str> = (0..total_weight()).map(|w| city_at(w).name).collect();
         seen.dedup();

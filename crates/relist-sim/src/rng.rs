@@ -21,7 +21,10 @@ pub(crate) const fn roll(seed: u64, purpose: u64) -> u64 {
 pub(crate) const fn below(hash: u64, bound: u32) -> u32 {
     // The high half of a 32 by 32 bit product lies below `bound`, so it fits.
     let product = (hash >> 32) * (bound as u64);
-    #[expect(clippy::cast_possible_truncation, reason = "the high half is below `bound`")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the high half is below `bound`"
+    )]
     let out = (product >> 32) as u32;
     out
 }
@@ -83,7 +86,10 @@ mod tests {
         for _ in 0..100_000 {
             counts[rng.below(10) as usize] += 1;
         }
-        assert!(counts.iter().all(|c| (9_500..10_500).contains(c)), "{counts:?}");
+        assert!(
+            counts.iter().all(|c| (9_500..10_500).contains(c)),
+            "{counts:?}"
+        );
         let (mut a, mut b) = (Rng::new(7, 0), Rng::new(7, 0));
         assert!((0..100).all(|_| a.next() == b.next()));
         assert_ne!(Rng::new(7, 1).next(), Rng::new(7, 0).next());
@@ -95,6 +101,9 @@ mod tests {
         assert!((0..10_000).all(|_| (5..=7).contains(&rng.between(5, 7))));
         assert_eq!(rng.below(0), 0);
         assert_eq!((0..10_000).filter(|_| rng.chance(0)).count(), 0);
-        assert_eq!((0..10_000).filter(|_| rng.chance(1_000_000)).count(), 10_000);
+        assert_eq!(
+            (0..10_000).filter(|_| rng.chance(1_000_000)).count(),
+            10_000
+        );
     }
 }

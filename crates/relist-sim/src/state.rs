@@ -54,7 +54,10 @@ impl Status {
 
     /// Whether the home is for sale or under contract.
     pub fn is_on_market(self) -> bool {
-        matches!(self, Status::Active | Status::ActiveUnderContract | Status::Pending)
+        matches!(
+            self,
+            Status::Active | Status::ActiveUnderContract | Status::Pending
+        )
     }
 }
 

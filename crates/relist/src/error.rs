@@ -73,6 +73,9 @@ pub enum Error {
         /// How many may go without a confirmation.
         allowed: u64,
     },
+    /// The caller asked to stop, or the limit of pages was reached. What came before is applied.
+    #[error("stopped before the end")]
+    Stopped,
     /// The caller used the library wrongly: an option out of range, an unknown key type.
     #[error("{0}")]
     Usage(String),

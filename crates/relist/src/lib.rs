@@ -11,4 +11,6 @@ pub mod record;
 pub mod decode;
 pub(crate) mod diff;
 pub mod store;
+pub mod query;
 pub mod ingest;
+pub mod sync;

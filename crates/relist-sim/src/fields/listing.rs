@@ -30,7 +30,11 @@ pub(super) const SYSTEM_ID: &str = "M00000628";
 impl PropertyView<'_> {
     /// Writes a value that only a building has; land has null there.
     fn built(&self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>, &Home)) {
-        if self.home.is_land() { null(out) } else { write(out, &self.home) }
+        if self.home.is_land() {
+            null(out)
+        } else {
+            write(out, &self.home)
+        }
     }
 
     /// Writes a multi-lookup that only a building has; land has the empty string there.
@@ -44,7 +48,11 @@ impl PropertyView<'_> {
 
     /// Writes what only a sale has.
     fn sold(&self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>, &Listing)) {
-        if self.listing.status == Status::Closed { write(out, self.listing) } else { null(out) }
+        if self.listing.status == Status::Closed {
+            write(out, self.listing)
+        } else {
+            null(out)
+        }
     }
 
     /// Writes something of the buyer's agent, null before there is one.
@@ -57,7 +65,11 @@ impl PropertyView<'_> {
 
     /// Writes something of the association, null where there is none.
     fn dues(&self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>, &Home)) {
-        if self.home.dues == 0 { null(out) } else { write(out, &self.home) }
+        if self.home.dues == 0 {
+            null(out)
+        } else {
+            write(out, &self.home)
+        }
     }
 
     /// Days on market when the listing was last edited, or left the market.
@@ -138,7 +150,10 @@ impl PropertyView<'_> {
     }
 
     fn parcel(&self, out: &mut Vec<u8>) {
-        for (at, (bound, width)) in [(90, 2), (40, 2), (500, 3), (999, 3)].into_iter().enumerate() {
+        for (at, (bound, width)) in [(90, 2), (40, 2), (500, 3), (999, 3)]
+            .into_iter()
+            .enumerate()
+        {
             if at > 0 {
                 out.push(b'-');
             }
@@ -161,10 +176,19 @@ impl PropertyView<'_> {
     fn style(&self) -> &'static str {
         match (self.home.kind, self.home.stories) {
             (Kind::Land, _) => "",
-            (Kind::Townhouse, _) => self.home.pick(220, &["Townhouse; Row-end", "Townhouse; Row-mid"]),
-            (Kind::Condo, _) => self.home.pick(220, &["Condo; Main Level", "Condo; Top Level"]),
-            (_, 1) => self.home.pick(220, &["Rambler/Ranch", "Bungalow/Cottage", "Patio Home"]),
-            _ => self.home.pick(220, &["Stories: 2", "Tri/Multi-Level", "Tudor", "Victorian"]),
+            (Kind::Townhouse, _) => self
+                .home
+                .pick(220, &["Townhouse; Row-end", "Townhouse; Row-mid"]),
+            (Kind::Condo, _) => self
+                .home
+                .pick(220, &["Condo; Main Level", "Condo; Top Level"]),
+            (_, 1) => self
+                .home
+                .pick(220, &["Rambler/Ranch", "Bungalow/Cottage", "Patio Home"]),
+            _ => self.home.pick(
+                220,
+                &["Stories: 2", "Tri/Multi-Level", "Tudor", "Victorian"],
+            ),
         }
     }
 

@@ -34,12 +34,30 @@ pub(crate) enum View<'a> {
 macro_rules! with_table {
     ($any:expr, |$view:ident, $table:ident| $body:expr) => {
         match $any {
-            View::Property($view) => { let $table = PROPERTY; $body }
-            View::Member($view) => { let $table = MEMBER; $body }
-            View::Office($view) => { let $table = OFFICE; $body }
-            View::OpenHouse($view) => { let $table = OPEN_HOUSE; $body }
-            View::Media($view) => { let $table = MEDIA; $body }
-            View::Deleted($view) => { let $table = DELETED; $body }
+            View::Property($view) => {
+                let $table = PROPERTY;
+                $body
+            }
+            View::Member($view) => {
+                let $table = MEMBER;
+                $body
+            }
+            View::Office($view) => {
+                let $table = OFFICE;
+                $body
+            }
+            View::OpenHouse($view) => {
+                let $table = OPEN_HOUSE;
+                $body
+            }
+            View::Media($view) => {
+                let $table = MEDIA;
+                $body
+            }
+            View::Deleted($view) => {
+                let $table = DELETED;
+                $body
+            }
         }
     };
 }
@@ -58,13 +76,16 @@ impl View<'_> {
 
     /// Appends all members of the JSON object, without its braces.
     pub(crate) fn write_all(&self, out: &mut Vec<u8>) {
-        with_table!(self, |view, table| for (at, column) in table.iter().enumerate() {
-            if at > 0 {
-                out.push(b',');
+        with_table!(
+            self,
+            |view, table| for (at, column) in table.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                member_name(column.name, out);
+                (column.write)(view, out);
             }
-            member_name(column.name, out);
-            (column.write)(view, out);
-        });
+        );
     }
 
     /// Appends some members of the JSON object, without its braces.

@@ -50,10 +50,22 @@ impl MediaView<'_> {
     }
 
     fn caption(&self) -> &'static str {
-        const ROOMS: [&str; 8] =
-            ["Front", "Living room", "Kitchen", "Primary suite", "Bath", "Back yard", "View", ""];
+        const ROOMS: [&str; 8] = [
+            "Front",
+            "Living room",
+            "Kitchen",
+            "Primary suite",
+            "Bath",
+            "Back yard",
+            "View",
+            "",
+        ];
         let at = self.order.saturating_sub(1) as usize;
-        if self.land { "" } else { ROOMS.get(at).copied().unwrap_or_default() }
+        if self.land {
+            ""
+        } else {
+            ROOMS.get(at).copied().unwrap_or_default()
+        }
     }
 }
 

@@ -41,7 +41,9 @@ impl Market {
         let until = self.now + seconds;
         loop {
             if self.scheduled.front().is_some_and(|next| next.at <= until) {
-                let Some(next) = self.scheduled.pop_front() else { return };
+                let Some(next) = self.scheduled.pop_front() else {
+                    return;
+                };
                 // What a test did between steps may have moved the clock past it.
                 self.now = self.now.max(next.at);
                 self.happen(&next);
@@ -77,22 +79,38 @@ impl Market {
             let mut rng = Rng::new(self.seed ^ mix(day.into()), slot.into());
             active += u32::from(listing.alive && listing.status == Status::Active);
             if let Some(event) = self.event_of(listing, day, &mut rng) {
-                let at = if event == Event::Expire { NIGHTLY } else { office_hours(&mut rng) };
-                plan.push(Scheduled { at: day * DAY + at, what: What::Event(slot, event) });
+                let at = if event == Event::Expire {
+                    NIGHTLY
+                } else {
+                    office_hours(&mut rng)
+                };
+                plan.push(Scheduled {
+                    at: day * DAY + at,
+                    what: What::Event(slot, event),
+                });
             }
         }
         let mut rng = Rng::new(self.seed ^ mix(day.into()), u64::MAX);
         for salt in 0..(active / 70 + rng.below(active / 100 + 2)) {
             let at = day * DAY + office_hours(&mut rng);
-            plan.push(Scheduled { at, what: What::Enter(salt.into()) });
+            plan.push(Scheduled {
+                at,
+                what: What::Enter(salt.into()),
+            });
         }
         for place in 0..u32::try_from(self.members.len()).unwrap_or(0) {
             if rng.chance(1_500) {
                 let at = day * DAY + office_hours(&mut rng);
-                plan.push(Scheduled { at, what: What::Phone(place) });
+                plan.push(Scheduled {
+                    at,
+                    what: What::Phone(place),
+                });
             }
         }
-        plan.push(Scheduled { at: day * DAY + NIGHTLY, what: What::SweepOpenHouses });
+        plan.push(Scheduled {
+            at: day * DAY + NIGHTLY,
+            what: What::SweepOpenHouses,
+        });
         plan.extend(self.conversion(day));
         plan.sort_by_key(|next| next.at);
         self.scheduled.extend(plan);
@@ -108,7 +126,10 @@ impl Market {
         (0_u32..)
             .zip(&self.listings)
             .filter(|(_, listing)| listing.alive && listing.home % 8 == u64::from(day / every % 8))
-            .map(|(slot, _)| Scheduled { at, what: What::Event(slot, Event::Restamp) })
+            .map(|(slot, _)| Scheduled {
+                at,
+                what: What::Event(slot, Event::Restamp),
+            })
             .collect()
     }
 
@@ -135,18 +156,26 @@ impl Market {
                 (5_000, E::EditFeatures),
                 (12_000, E::AnnounceOpenHouse),
             ],
-            Status::ActiveUnderContract => {
-                &[(70_000, E::GoPending), (15_000, E::BackOnMarket), (10_000, E::Close)]
-            }
-            Status::Pending => {
-                &[(32_000, E::Close), (7_000, E::BackOnMarket), (2_000, E::EditRemarks)]
-            }
+            Status::ActiveUnderContract => &[
+                (70_000, E::GoPending),
+                (15_000, E::BackOnMarket),
+                (10_000, E::Close),
+            ],
+            Status::Pending => &[
+                (32_000, E::Close),
+                (7_000, E::BackOnMarket),
+                (2_000, E::EditRemarks),
+            ],
             Status::Closed => &[(250, E::EditFeatures), (300, E::RelistAsNew)],
             Status::Withdrawn | Status::Expired | Status::Canceled => {
                 &[(8_000, E::Relist), (9_000, E::RelistAsNew)]
             }
         };
-        let photos = if listing.status == Status::Active { conduct.photo_changes } else { 0 };
+        let photos = if listing.status == Status::Active {
+            conduct.photo_changes
+        } else {
+            0
+        };
         let by_conduct = [
             (conduct.deletions, E::Delete),
             (conduct.vanishings, E::Vanish),
@@ -165,11 +194,18 @@ impl Market {
 
     fn sweep_open_houses(&mut self) {
         let now = self.now;
-        let places: Vec<u32> =
-            (0_u32..).zip(&self.open_houses).filter(|(_, o)| o.alive).map(|(at, _)| at).collect();
+        let places: Vec<u32> = (0_u32..)
+            .zip(&self.open_houses)
+            .filter(|(_, o)| o.alive)
+            .map(|(at, _)| at)
+            .collect();
         for place in places {
-            let Some(open_house) = self.open_houses.get(place as usize) else { continue };
-            let off = self.listing(open_house.listing).is_none_or(|l| l.status != Status::Active);
+            let Some(open_house) = self.open_houses.get(place as usize) else {
+                continue;
+            };
+            let off = self
+                .listing(open_house.listing)
+                .is_none_or(|l| l.status != Status::Active);
             let (start, end, status) = (open_house.start, open_house.end, open_house.status);
             if end + 14 * DAY < now {
                 self.change_open_house(place, Signal::DeletedLog, |o, _| o.alive = false);

@@ -99,7 +99,11 @@ impl Event {
             }
             Event::GoPending => {
                 status = Some(Status::Pending);
-                listing.contract = if listing.contract == 0 { today } else { listing.contract };
+                listing.contract = if listing.contract == 0 {
+                    today
+                } else {
+                    listing.contract
+                };
                 listing.off_market = today;
             }
             Event::Close => {
@@ -152,7 +156,10 @@ impl Event {
 
 fn change_photos(listing: &mut Listing, now: Seconds, hash: u64) {
     let mut photos = listing.photos();
-    let fresh = |n: u64| Photo { seed: mix(hash ^ (n << 8)), modified: now };
+    let fresh = |n: u64| Photo {
+        seed: mix(hash ^ (n << 8)),
+        modified: now,
+    };
     let at = below(mix(hash), u32::try_from(photos.len()).unwrap_or(0)) as usize;
     match hash % 3 {
         0 if photos.len() < 60 => photos.extend((0..1 + hash / 3 % 4).map(fresh)),
@@ -181,7 +188,9 @@ impl Market {
     /// Plays an event on the listing of that key, now. False when there is no such listing or the
     /// event does not fit its state.
     pub fn play(&mut self, key: u32, event: Event) -> bool {
-        let Some(slot) = self.slot_of(key) else { return false };
+        let Some(slot) = self.slot_of(key) else {
+            return false;
+        };
         let hash = self.draw(u64::from(slot));
         self.play_slot(slot, event, hash)
     }
@@ -231,11 +240,16 @@ impl Market {
         let back = event == Event::Return;
         self.log(resource::PROPERTY, property, self.image(slot), signal, back);
         // A deletion's photos and open houses go with it, and Deleted has them too.
-        let signal = if event == Event::ChangePhotos { Signal::Stamp } else { signal };
+        let signal = if event == Event::ChangePhotos {
+            Signal::Stamp
+        } else {
+            signal
+        };
         let new_media = self.media_images(slot, photos);
         self.log_set(resource::MEDIA, media, new_media, signal, back);
         if matches!(event, Event::Delete | Event::Vanish) {
-            let open: Vec<u32> = (0..).zip(&self.open_houses)
+            let open: Vec<u32> = (0..)
+                .zip(&self.open_houses)
                 .filter(|(_, o)| o.alive && o.listing == slot)
                 .map(|(at, _)| at)
                 .collect();
@@ -271,7 +285,13 @@ impl Market {
         self.listings.push(listing);
         self.by_modified.insert((now, slot));
         self.by_photos.insert((now, slot));
-        self.log(resource::PROPERTY, None, self.image(slot), Signal::Stamp, false);
+        self.log(
+            resource::PROPERTY,
+            None,
+            self.image(slot),
+            Signal::Stamp,
+            false,
+        );
         let media = self.media_images(slot, true);
         self.log_set(resource::MEDIA, Vec::new(), media, Signal::Stamp, false);
         key
@@ -279,7 +299,8 @@ impl Market {
 
     fn announce(&mut self, slot: u32, hash: u64) {
         let last = self.open_houses.last().map_or(300_000, |o| o.key);
-        let start = (self.now / DAY + 1 + below(hash, 6)) * DAY + 64_800 + 1_800 * below(mix(hash), 8);
+        let start =
+            (self.now / DAY + 1 + below(hash, 6)) * DAY + 64_800 + 1_800 * below(mix(hash), 8);
         self.open_houses.push(OpenHouse {
             key: last + 1 + below(mix(hash ^ 1), 2),
             alive: true,
@@ -305,10 +326,15 @@ impl Market {
         let id = RowId(place.into());
         let before = self.image_of(resource::OPEN_HOUSE, id);
         let now = self.now;
-        let Some(open_house) = self.open_houses.get_mut(place as usize) else { return };
+        let Some(open_house) = self.open_houses.get_mut(place as usize) else {
+            return;
+        };
         change(open_house, now);
-        let after =
-            if open_house.alive { self.image_of(resource::OPEN_HOUSE, id) } else { None };
+        let after = if open_house.alive {
+            self.image_of(resource::OPEN_HOUSE, id)
+        } else {
+            None
+        };
         self.log(resource::OPEN_HOUSE, before, after, signal, false);
     }
 
@@ -343,7 +369,8 @@ impl Market {
             return Vec::new();
         }
         let rows = self.media_rows(slot).into_iter();
-        rows.filter_map(|(id, _)| self.image_of(resource::MEDIA, id)).collect()
+        rows.filter_map(|(id, _)| self.image_of(resource::MEDIA, id))
+            .collect()
     }
 
     /// Logs the difference between two sets of rows, which are in the order of their keys.
@@ -393,13 +420,21 @@ impl Market {
         };
         match (before, after) {
             (None, Some((key, cells))) => {
-                change.operation = if back { Operation::Relist } else { Operation::Insert };
+                change.operation = if back {
+                    Operation::Relist
+                } else {
+                    Operation::Insert
+                };
                 change.new = Some(join(&cells));
                 self.truth.push(Change { key, ..change });
             }
             (Some((key, cells)), None) => {
                 if signal == Signal::DeletedLog {
-                    self.deleted.push(Deleted { resource: name, key: key.clone(), at: self.now });
+                    self.deleted.push(Deleted {
+                        resource: name,
+                        key: key.clone(),
+                        at: self.now,
+                    });
                 }
                 change.operation = Operation::Delete;
                 change.previous = Some(join(&cells));
@@ -424,14 +459,23 @@ impl Market {
     }
 }
 
-const NAMES: [&str; 6] = ["Property", "Member", "Office", "OpenHouse", "Media", "Deleted"];
+const NAMES: [&str; 6] = [
+    "Property",
+    "Member",
+    "Office",
+    "OpenHouse",
+    "Media",
+    "Deleted",
+];
 
 fn utf8(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 fn join(cells: &[(&'static str, Vec<u8>)]) -> String {
-    let members: Vec<String> =
-        cells.iter().map(|(name, value)| format!("\"{name}\":{}", utf8(value))).collect();
+    let members: Vec<String> = cells
+        .iter()
+        .map(|(name, value)| format!("\"{name}\":{}", utf8(value)))
+        .collect();
     format!("{{{}}}", members.join(","))
 }

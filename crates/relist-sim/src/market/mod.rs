@@ -38,7 +38,11 @@ impl Size {
     /// That many listings, with about one member for 20 of them and one office for 12 members.
     pub fn listings(listings: u32) -> Self {
         let members = (listings / 20).max(12);
-        Size { listings, members, offices: (members / 12).max(2) }
+        Size {
+            listings,
+            members,
+            offices: (members / 12).max(2),
+        }
     }
 }
 
@@ -117,9 +121,24 @@ pub(crate) fn schema() -> Schema {
     Schema {
         resources: vec![
             fields::resource("Property", "ListingKeyNumeric", PROPERTY, &property),
-            fields::resource("Member", "MemberKeyNumeric", MEMBER, &["Property", "Office"]),
-            fields::resource("Office", "OfficeKeyNumeric", OFFICE, &["Property", "Member"]),
-            fields::resource("OpenHouse", "OpenHouseKeyNumeric", OPEN_HOUSE, &["Property"]),
+            fields::resource(
+                "Member",
+                "MemberKeyNumeric",
+                MEMBER,
+                &["Property", "Office"],
+            ),
+            fields::resource(
+                "Office",
+                "OfficeKeyNumeric",
+                OFFICE,
+                &["Property", "Member"],
+            ),
+            fields::resource(
+                "OpenHouse",
+                "OpenHouseKeyNumeric",
+                OPEN_HOUSE,
+                &["Property"],
+            ),
             fields::resource("Media", "MediaKey", MEDIA, &["Property"]),
             deleted,
         ],
@@ -178,7 +197,10 @@ impl Market {
 
     /// The keys of the listings of that status that are served, in order.
     pub fn keys_of(&self, status: Status) -> impl Iterator<Item = u32> + '_ {
-        self.listings.iter().filter(move |l| l.alive && l.status == status).map(|l| l.key)
+        self.listings
+            .iter()
+            .filter(move |l| l.alive && l.status == status)
+            .map(|l| l.key)
     }
 
     /// The record of a listing as JSON, when it is served.
@@ -214,7 +236,10 @@ impl Market {
     )]
     fn person(&self, place: u32) -> (&Member, &Office) {
         let member = &self.members[place as usize % self.members.len()];
-        (member, &self.offices[member.office as usize % self.offices.len()])
+        (
+            member,
+            &self.offices[member.office as usize % self.offices.len()],
+        )
     }
 
     fn view<'a>(&'a self, listing: &'a Listing) -> PropertyView<'a> {
@@ -254,7 +279,10 @@ impl Market {
         if matches!(status, Status::ActiveUnderContract) {
             listing.off_market = 0;
         }
-        if matches!(status, Status::Pending | Status::ActiveUnderContract | Status::Closed) {
+        if matches!(
+            status,
+            Status::Pending | Status::ActiveUnderContract | Status::Closed
+        ) {
             listing.contract = off;
         }
         if status == Status::Closed {
@@ -265,10 +293,13 @@ impl Market {
         }
         if rng.chance(350_000) {
             listing.list_price = asking(listing.list_price / 100 * (93 + rng.below(6)));
-            let changed = listing.listed + rng.below(5);
+            let changed = (listing.listed + rng.below(5)).min(FIRST_DAY - 1);
             listing.price_changed = moment(rng, changed);
         }
-        listing.modified = listing.status_changed.max(listing.price_changed).max(listing.entered);
+        listing.modified = listing
+            .status_changed
+            .max(listing.price_changed)
+            .max(listing.entered);
         // A conversion of the whole system once stamped many rows within a second.
         let conversion = (FIRST_DAY - 40) * DAY + 30_600;
         if listing.modified < conversion && rng.chance(600_000) {

@@ -43,16 +43,23 @@ impl Market {
             resource::PROPERTY => View::Property(self.view(self.listing(at)?)),
             resource::MEMBER => {
                 let member = self.members.get(at as usize)?;
-                View::Member(MemberView { member, office: self.person(at).1 })
+                View::Member(MemberView {
+                    member,
+                    office: self.person(at).1,
+                })
             }
-            resource::OFFICE => {
-                View::Office(OfficeView { office: self.offices.get(at as usize)? })
-            }
+            resource::OFFICE => View::Office(OfficeView {
+                office: self.offices.get(at as usize)?,
+            }),
             resource::OPEN_HOUSE => {
                 let open_house = self.open_houses.get(at as usize)?;
                 let listing = self.listing(open_house.listing)?;
                 let agent = self.person(listing.agent).0;
-                View::OpenHouse(OpenHouseView { open_house, listing, agent })
+                View::OpenHouse(OpenHouseView {
+                    open_house,
+                    listing,
+                    agent,
+                })
             }
             resource::MEDIA => {
                 let listing = self.listing(at)?;
@@ -71,9 +78,13 @@ impl Market {
 
     /// The photos of a listing as rows, in the order of their keys.
     pub(super) fn media_rows(&self, slot: u32) -> Vec<(RowId, Photo)> {
-        let Some(listing) = self.listing(slot).filter(|l| l.alive) else { return Vec::new() };
+        let Some(listing) = self.listing(slot).filter(|l| l.alive) else {
+            return Vec::new();
+        };
         let photos = listing.photos().into_iter().enumerate();
-        let mut rows: Vec<_> = photos.map(|(at, photo)| (media_row(slot, at), photo)).collect();
+        let mut rows: Vec<_> = photos
+            .map(|(at, photo)| (media_row(slot, at), photo))
+            .collect();
         rows.sort_unstable_by_key(|(_, photo)| (photo.seed, mix(photo.seed)));
         rows
     }
@@ -162,8 +173,11 @@ impl Market {
         let mut rows: Vec<(Seconds, RowId)> = Vec::new();
         if resource == resource::MEDIA {
             // A listing's photos are never younger than its PhotosChangeTimestamp.
-            let mut slots: Vec<u32> =
-                self.by_photos.range((at, 0)..).map(|(_, slot)| *slot).collect();
+            let mut slots: Vec<u32> = self
+                .by_photos
+                .range((at, 0)..)
+                .map(|(_, slot)| *slot)
+                .collect();
             slots.sort_unstable();
             for slot in slots {
                 let media = self.media_rows(slot).into_iter();
@@ -171,7 +185,11 @@ impl Market {
             }
         } else {
             self.scan_keys(resource, None, &mut |id| {
-                rows.extend(self.modified(resource, id).filter(|m| *m >= at).map(|m| (m, id)));
+                rows.extend(
+                    self.modified(resource, id)
+                        .filter(|m| *m >= at)
+                        .map(|m| (m, id)),
+                );
                 true
             });
         }
@@ -193,7 +211,10 @@ impl Market {
 
 /// The number a text starts with: the listing's key in a photo's.
 fn leading_number(text: &str) -> i64 {
-    let digits = text.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    let digits = text
+        .split(|c: char| !c.is_ascii_digit())
+        .next()
+        .unwrap_or_default();
     digits.parse().unwrap_or(0)
 }
 
@@ -237,7 +258,9 @@ impl Backend for Market {
             Key::Str(text) if resource == resource::MEDIA => {
                 let slot = self.slot_of(u32::try_from(leading_number(text)).ok()?)?;
                 let rows = self.media_rows(slot);
-                let found = rows.iter().find(|(_, photo)| self.media_key(slot, *photo) == *text);
+                let found = rows
+                    .iter()
+                    .find(|(_, photo)| self.media_key(slot, *photo) == *text);
                 return found.map(|(id, _)| *id);
             }
             Key::Str(text) => text.parse().ok()?,
@@ -251,7 +274,9 @@ impl Backend for Market {
             resource::OFFICE => self.offices.binary_search_by_key(&number, |o| o.key),
             resource::OPEN_HOUSE => {
                 let at = self.open_houses.binary_search_by_key(&number, |o| o.key);
-                at.ok().filter(|at| self.open_houses.get(*at).is_some_and(|o| o.alive)).ok_or(0)
+                at.ok()
+                    .filter(|at| self.open_houses.get(*at).is_some_and(|o| o.alive))
+                    .ok_or(0)
             }
             _ => return None,
         };
@@ -259,11 +284,14 @@ impl Backend for Market {
     }
 
     fn write_field(&self, resource: usize, row: RowId, field: usize, out: &mut Vec<u8>) -> bool {
-        self.any_view(resource, row).is_some_and(|view| view.write_field(field, out))
+        self.any_view(resource, row)
+            .is_some_and(|view| view.write_field(field, out))
     }
 
     fn write_row(&self, resource: usize, row: RowId, select: Option<&[usize]>, out: &mut Vec<u8>) {
-        let Some(view) = self.any_view(resource, row) else { return };
+        let Some(view) = self.any_view(resource, row) else {
+            return;
+        };
         match select {
             None => view.write_all(out),
             Some(fields) => view.write_some(fields, out),
@@ -287,7 +315,9 @@ impl Backend for Market {
             }
             (resource::PROPERTY, resource::OPEN_HOUSE) => {
                 let all = self.open_houses.iter().zip(0_u32..);
-                all.filter(|(o, _)| o.alive && o.listing == at).map(|(_, at)| row(at)).collect()
+                all.filter(|(o, _)| o.alive && o.listing == at)
+                    .map(|(_, at)| row(at))
+                    .collect()
             }
             (resource::PROPERTY, resource::MEMBER) => agent(at).map(row).into_iter().collect(),
             (resource::PROPERTY, resource::OFFICE) => {
@@ -296,20 +326,29 @@ impl Backend for Market {
             (resource::MEMBER, resource::OFFICE) => office(at).map(row).into_iter().collect(),
             (resource::MEMBER, resource::PROPERTY) => {
                 let all = self.listings.iter().zip(0_u32..).filter(|(l, _)| l.alive);
-                all.filter(|(_, slot)| agent(*slot) == Some(at)).map(|(_, slot)| row(slot)).collect()
+                all.filter(|(_, slot)| agent(*slot) == Some(at))
+                    .map(|(_, slot)| row(slot))
+                    .collect()
             }
             (resource::OFFICE, resource::MEMBER) => {
                 let all = self.members.iter().zip(0_u32..);
-                all.filter(|(m, _)| m.office == at).map(|(_, at)| row(at)).collect()
+                all.filter(|(m, _)| m.office == at)
+                    .map(|(_, at)| row(at))
+                    .collect()
             }
             (resource::OFFICE, resource::PROPERTY) => {
                 let all = self.listings.iter().zip(0_u32..).filter(|(l, _)| l.alive);
                 let ours = |slot| agent(slot).and_then(office) == Some(at);
-                all.filter(|(_, slot)| ours(*slot)).map(|(_, slot)| row(slot)).collect()
+                all.filter(|(_, slot)| ours(*slot))
+                    .map(|(_, slot)| row(slot))
+                    .collect()
             }
-            (resource::OPEN_HOUSE, resource::PROPERTY) => {
-                self.open_houses.get(at as usize).map(|o| row(o.listing)).into_iter().collect()
-            }
+            (resource::OPEN_HOUSE, resource::PROPERTY) => self
+                .open_houses
+                .get(at as usize)
+                .map(|o| row(o.listing))
+                .into_iter()
+                .collect(),
             (resource::MEDIA, resource::PROPERTY) => vec![row(at)],
             _ => Vec::new(),
         }

@@ -97,7 +97,11 @@ pub fn net(changes: &[Change]) -> Net {
         let existed = matches!(change.operation, Operation::Update | Operation::Delete);
         folds
             .entry(name)
-            .or_insert_with(|| Fold { existed, now: existed.then(Fields::new), ..Fold::default() })
+            .or_insert_with(|| Fold {
+                existed,
+                now: existed.then(Fields::new),
+                ..Fold::default()
+            })
             .apply(change);
     }
     let mut net = Net::default();
@@ -157,11 +161,16 @@ impl Fold {
 /// The fields of a record's JSON text, each with its own text.
 pub fn from_json(record: &str) -> BTreeMap<String, String> {
     let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(record).unwrap_or_default();
-    fields.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect()
+    fields
+        .into_iter()
+        .map(|(name, value)| (name, value.get().to_owned()))
+        .collect()
 }
 
 fn to_json(fields: &Fields) -> String {
-    let members: Vec<String> =
-        fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    let members: Vec<String> = fields
+        .iter()
+        .map(|(name, value)| format!("\"{name}\":{value}"))
+        .collect();
     format!("{{{}}}", members.join(","))
 }

@@ -13,7 +13,8 @@ use std::io::Read;
 use std::sync::{Arc, Mutex};
 
 pub(crate) use apply::Applying;
-pub(crate) use deletes::{DeletedFeed, apply_deletes};
+pub use deletes::DeletedFeed;
+pub(crate) use deletes::apply_deletes;
 pub(crate) use pipeline::{Grouping, Step, Walker, pump};
 pub(crate) use session::Session;
 

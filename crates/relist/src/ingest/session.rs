@@ -1,6 +1,6 @@
 //! A session: the transactions of one run, with its report in each of them.
 
-use crate::decode::Rejected;
+use crate::decode::{KeySpec, Rejected};
 use crate::error::Result;
 use crate::store::{Outcome, QUARANTINE_BYTES, Quarantined, RunKind, RunReport, Store, WriteTxn};
 use crate::value::Timestamp;
@@ -33,8 +33,14 @@ impl<'a> Session<'a> {
         &self.report
     }
 
-    pub(crate) fn report_mut(&mut self) -> &mut RunReport {
-        &mut self.report
+    /// Puts a whole page into quarantine, in a transaction of its own.
+    pub(crate) fn put_page_aside(&mut self, rejected: &Rejected) -> Result<()> {
+        self.write(|txn, report| put_page_aside(txn, rejected, report))
+    }
+
+    /// How the keys of a resource are found, by what is committed.
+    pub(crate) fn key_spec(&self, resource: &str) -> Option<std::sync::Arc<KeySpec>> {
+        self.store.snapshot().ok()?.key_spec(resource)
     }
 
     /// One transaction: `change` and the report, durable together. On an error nothing of it is.

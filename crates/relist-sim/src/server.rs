@@ -1,0 +1,231 @@
+//! The market as a RESO Web API over HTTP/1.1, on loopback.
+
+use std::io;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::backend::Backend;
+use crate::http::{Reader, Request, Response, Unread};
+use crate::service::Service;
+
+/// How the server behaves.
+pub struct Options {
+    /// The port; 0 for one that is free.
+    pub port: u16,
+    /// The path of the service root, without a slash at its end.
+    pub root: String,
+    /// The bearer token that every request must carry.
+    pub token: String,
+    /// The most rows a page has, whatever is asked for.
+    pub page_limit: u64,
+    /// What a nextLink looks like.
+    pub next_link: NextLink,
+    /// Whether a nextLink is relative to the service root.
+    pub relative_links: bool,
+    /// Whether bodies are compressed for a client that accepts gzip.
+    pub gzip: bool,
+    /// Whether each entity carries an `@odata.id`.
+    pub entity_ids: bool,
+    /// Called before each page of an entity set is made, with how many were made before. The rows
+    /// are not locked: a test can change them here.
+    pub before_page: Option<Hook<dyn Fn(u64) + Send + Sync>>,
+    /// Called with each request; what it answers is sent instead.
+    pub intercept: Option<Hook<dyn Fn(&Request) -> Option<Response> + Send + Sync>>,
+    /// Called with each request and the true answer to it; what it answers is sent.
+    pub alter: Option<Hook<dyn Fn(&Request, Response) -> Response + Send + Sync>>,
+}
+
+/// A hook of a test.
+pub type Hook<F> = Box<F>;
+
+/// What a nextLink looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextLink {
+    /// An offset, `$skip=200`, as WFRMLS has it: rows shift under a walk when others come or go.
+    Skip,
+    /// An opaque `%24skiptoken`, which goes on after the last key where the order allows.
+    SkipToken,
+}
+
+impl Default for Options {
+    /// As WFRMLS: pages of 200, absolute nextLinks by offset, gzip for who accepts it.
+    fn default() -> Self {
+        Options {
+            port: 0,
+            root: "/reso/odata".to_owned(),
+            token: "simulated-token".to_owned(),
+            page_limit: 200,
+            next_link: NextLink::Skip,
+            relative_links: false,
+            gzip: true,
+            entity_ids: false,
+            before_page: None,
+            intercept: None,
+            alter: None,
+        }
+    }
+}
+
+/// How many requests are remembered.
+const REMEMBERED: usize = 100_000;
+
+/// A running server; it stops when dropped.
+pub struct Server {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    service: Service,
+    rows: Arc<Mutex<dyn Backend>>,
+    stopping: AtomicBool,
+    served: AtomicU64,
+    requests: Mutex<Vec<Request>>,
+    connections: Mutex<Vec<(TcpStream, JoinHandle<()>)>>,
+}
+
+/// Locks, also after a test's hook panicked while it held the lock.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Server {
+    /// Serves the rows on loopback.
+    pub fn start<B: Backend + 'static>(rows: Arc<Mutex<B>>, options: Options) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))?;
+        let address = listener.local_addr()?;
+        let service = Service::new(options, address, lock(&rows).schema());
+        let shared = Arc::new(Shared {
+            service,
+            rows,
+            stopping: AtomicBool::new(false),
+            served: AtomicU64::new(0),
+            requests: Mutex::new(Vec::new()),
+            connections: Mutex::new(Vec::new()),
+        });
+        let accepting = Arc::clone(&shared);
+        let acceptor = std::thread::Builder::new()
+            .name("sim-accept".to_owned())
+            .spawn(move || accept(&listener, &accepting))?;
+        Ok(Server {
+            address,
+            shared,
+            acceptor: Some(acceptor),
+        })
+    }
+
+    /// The service root: `http://127.0.0.1:40123/reso/odata`.
+    pub fn base_url(&self) -> String {
+        self.shared.service.base_url().to_owned()
+    }
+
+    /// The token that requests must carry.
+    pub fn token(&self) -> &str {
+        self.shared.service.token()
+    }
+
+    /// How many requests came so far.
+    pub fn request_count(&self) -> u64 {
+        self.shared.served.load(Ordering::SeqCst)
+    }
+
+    /// The requests that came so far, in order; the first 100,000 of them.
+    pub fn requests(&self) -> Vec<Request> {
+        lock(&self.shared.requests).clone()
+    }
+
+    /// The requests that came so far as `GET /target`, percent-decoded.
+    pub fn request_lines(&self) -> Vec<String> {
+        let requests = lock(&self.shared.requests);
+        requests
+            .iter()
+            .map(|r| crate::http::decode(&r.line()))
+            .collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        // Wakes the acceptor; when it cannot be reached it is gone already.
+        drop(TcpStream::connect(self.address));
+        if let Some(acceptor) = self.acceptor.take() {
+            drop(acceptor.join());
+        }
+        let connections = std::mem::take(&mut *lock(&self.shared.connections));
+        for (stream, _) in &connections {
+            drop(stream.shutdown(Shutdown::Both));
+        }
+        for (_, thread) in connections {
+            drop(thread.join());
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    for stream in listener.incoming() {
+        if shared.stopping.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok(stream) = stream else { continue };
+        let Ok(twin) = stream.try_clone() else {
+            continue;
+        };
+        let serving = Arc::clone(shared);
+        let thread = std::thread::Builder::new()
+            .name("sim-serve".to_owned())
+            .spawn(move || serve(stream, &serving));
+        let mut connections = lock(&shared.connections);
+        connections.retain(|(_, thread)| !thread.is_finished());
+        if let Ok(thread) = thread {
+            connections.push((twin, thread));
+        }
+    }
+}
+
+/// Answers the requests of one connection.
+fn serve(mut stream: TcpStream, shared: &Shared) {
+    // Without this, small answers would wait for an acknowledgement.
+    drop(stream.set_nodelay(true));
+    let Ok(twin) = stream.try_clone() else { return };
+    let mut reader = Reader::new(twin);
+    while !shared.stopping.load(Ordering::SeqCst) {
+        let request = match reader.next(shared.served.load(Ordering::SeqCst)) {
+            Ok(request) => request,
+            Err(Unread::Closed) => break,
+            Err(unread) => {
+                let (status, message) = match unread {
+                    Unread::TooLarge => (431, "the request is too large"),
+                    _ => (400, "this is not HTTP/1.1"),
+                };
+                drop(Response::error(status, message).send(&mut stream));
+                break;
+            }
+        };
+        let request = shared.remember(request);
+        let response = shared.service.respond(&request, &shared.rows);
+        let close = request
+            .header("connection")
+            .is_some_and(|c| c.eq_ignore_ascii_case("close"));
+        if response.send(&mut stream).is_err() || close || response.ends_connection() {
+            break;
+        }
+    }
+    // A twin of the stream is held for stopping: only a shutdown ends the connection.
+    drop(stream.shutdown(Shutdown::Both));
+}
+
+impl Shared {
+    /// Numbers a request and remembers it.
+    fn remember(&self, mut request: Request) -> Request {
+        let mut requests = lock(&self.requests);
+        request.number = self.served.fetch_add(1, Ordering::SeqCst);
+        if requests.len() < REMEMBERED {
+            requests.push(request.clone());
+        }
+        request
+    }
+}

@@ -1,0 +1,265 @@
+//! Queries: a bound query, an access path, rows.
+//!
+//! [`plan`] chooses how records are reached; [`Snapshot::query_each`] walks them and asks the
+//! whole predicate of each, whatever the path: a plan can be slow, never wrong. A query never
+//! writes.
+
+mod plan;
+
+use std::fmt;
+
+use plan::Access;
+
+use crate::error::{Error, Result};
+use crate::keycode::Key;
+use crate::odata::{BoundQuery, OrderBy, Query};
+use crate::record::Record;
+use crate::schema::FieldId;
+use crate::store::{AsOf, Snapshot};
+use crate::value::{Timestamp, Value};
+
+/// What a query needs beside its text.
+#[derive(Debug, Clone, Copy)]
+pub struct QueryContext {
+    /// The moment to answer for; `None` is the snapshot's.
+    pub as_of: Option<AsOf>,
+    /// What `now()` means.
+    pub now: Timestamp,
+}
+
+/// The rows of a query, all at once.
+#[derive(Debug, Clone)]
+pub struct QueryResult {
+    /// The rows, in order.
+    pub rows: Vec<Record>,
+    /// The fields asked for; `None` is all.
+    pub select: Option<Vec<FieldId>>,
+    /// How many records pass the filter, when the query counts.
+    pub count: Option<u64>,
+    /// How the answer was found.
+    pub explain: Explain,
+}
+
+/// What is left of a query whose rows were visited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuerySummary {
+    /// How many records pass the filter, when the query counts.
+    pub count: Option<u64>,
+    /// How the answer was found.
+    pub explain: Explain,
+}
+
+/// How an answer was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Explain {
+    /// How records were reached.
+    pub access: String,
+    /// The condition asked of each; `None` when there is none.
+    pub residual: Option<String>,
+    /// How the rows were put in order; `None` when they came so.
+    pub sort: Option<String>,
+    /// Records the condition was asked of.
+    pub examined: u64,
+    /// Rows returned.
+    pub returned: u64,
+}
+
+impl fmt::Display for Explain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "access    {}", self.access)?;
+        if let Some(residual) = &self.residual {
+            writeln!(f, "filter    {residual}")?;
+        }
+        if let Some(sort) = &self.sort {
+            writeln!(f, "sort      {sort}")?;
+        }
+        writeln!(f, "examined  {}", self.examined)?;
+        write!(f, "returned  {}", self.returned)
+    }
+}
+
+/// Told of each row: the record and the fields asked for. Says whether to go on.
+pub type Visit<'v> = dyn FnMut(&Record, Option<&[FieldId]>) -> Result<bool> + 'v;
+
+impl Snapshot {
+    /// Answers a query with all its rows in memory.
+    ///
+    /// # Errors
+    /// [`Error::Query`] for a query that does not fit the schema, [`Error::UnknownResource`],
+    /// [`Error::Usage`] for a sequence that is not reached yet.
+    pub fn query(&self, query: &Query, context: &QueryContext) -> Result<QueryResult> {
+        let mut rows = Vec::new();
+        let mut select = None;
+        let summary = self.query_each(query, context, &mut |record, fields| {
+            if rows.is_empty() {
+                select = fields.map(<[FieldId]>::to_vec);
+            }
+            rows.push(record.clone());
+            Ok(true)
+        })?;
+        Ok(QueryResult {
+            rows,
+            select,
+            count: summary.count,
+            explain: summary.explain,
+        })
+    }
+
+    /// Answers a query row by row, in bounded memory unless it must sort without a `$top`.
+    ///
+    /// Rows come in the order of `$orderby`, ties and all else in ascending order of key.
+    ///
+    /// # Errors
+    /// As [`query`](Snapshot::query), and whatever `visit` returns.
+    pub fn query_each(
+        &self,
+        query: &Query,
+        context: &QueryContext,
+        visit: &mut Visit<'_>,
+    ) -> Result<QuerySummary> {
+        let bound = query.bind(self.schema(), context.now)?;
+        let at = AsOf::Sequence(match context.as_of {
+            Some(at) => self.resolve(at)?,
+            None => self.sequence(),
+        });
+        let resource = self.resource(&query.resource)?;
+        let access = Access::choose(&resource, bound.predicate.as_ref());
+        let mut run = Run {
+            snapshot: self,
+            query,
+            bound: &bound,
+            at,
+            explain: Explain {
+                access: access.to_string(),
+                residual: query.filter.as_ref().map(|f| f.text.clone()),
+                ..Explain::default()
+            },
+            matched: 0,
+        };
+        match &bound.orderby {
+            Some(orderby) => run.sorted(&access, orderby, visit)?,
+            None => run.streamed(&access, visit)?,
+        }
+        Ok(QuerySummary {
+            count: bound.count.then_some(run.matched),
+            explain: run.explain,
+        })
+    }
+}
+
+/// A query under way.
+struct Run<'a> {
+    snapshot: &'a Snapshot,
+    query: &'a Query,
+    bound: &'a BoundQuery,
+    at: AsOf,
+    explain: Explain,
+    matched: u64,
+}
+
+/// A row's sort key and its record's key.
+type SortRow = (Vec<Value<'static>>, Key);
+
+impl Run<'_> {
+    /// Reaches records by the access path and asks the predicate of each.
+    fn each_match(
+        &mut self,
+        access: &Access,
+        mut found: impl FnMut(&mut Self, &Key, Record) -> Result<bool>,
+    ) -> Result<()> {
+        let bound = self.bound;
+        let snapshot = self.snapshot;
+        let at = self.at;
+        let resource = &self.query.resource;
+        let mut ask = |run: &mut Self, key: &Key, record: Record| {
+            run.explain.examined += 1;
+            if bound
+                .predicate
+                .as_ref()
+                .is_some_and(|p| !p.matches(&record))
+            {
+                return Ok(true);
+            }
+            run.matched += 1;
+            found(run, key, record)
+        };
+        match access {
+            Access::Nothing => Ok(()),
+            Access::Keys(keys) => {
+                for key in keys {
+                    if let Some(record) = snapshot.get_at(resource, key, at)?
+                        && !ask(self, key, record)?
+                    {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            Access::Scan => snapshot.scan(resource, at, |key, record| ask(self, key, record)),
+        }
+    }
+
+    fn streamed(&mut self, access: &Access, visit: &mut Visit<'_>) -> Result<()> {
+        let (skip, top) = (self.bound.skip, self.bound.top.unwrap_or(u64::MAX));
+        let (count, select) = (self.bound.count, self.bound.select.as_deref());
+        if top == 0 && !count {
+            return Ok(());
+        }
+        let mut stopped = false;
+        self.each_match(access, |run, _, record| {
+            if run.matched > skip && run.explain.returned < top && !stopped {
+                run.explain.returned += 1;
+                stopped = !visit(&record, select)?;
+            }
+            let more = !stopped && run.explain.returned < top;
+            Ok(more || count)
+        })
+    }
+
+    /// Keeps sort keys and record keys only, never more than twice what `$skip` and `$top` need.
+    fn sorted(&mut self, access: &Access, orderby: &OrderBy, visit: &mut Visit<'_>) -> Result<()> {
+        let (skip, top) = (self.bound.skip, self.bound.top.unwrap_or(u64::MAX));
+        let needed = usize::try_from(skip.saturating_add(top)).unwrap_or(usize::MAX);
+        let limit = needed.saturating_mul(2).max(1_024);
+        let mut rows: Vec<SortRow> = Vec::new();
+        // The sort is stable and rows come in order of key: ties end in order of key.
+        let sort = |rows: &mut Vec<SortRow>| {
+            rows.sort_by(|a, b| orderby.compare(&a.0, &b.0));
+            rows.truncate(needed);
+        };
+        self.each_match(access, |_, key, record| {
+            let sort_key = orderby
+                .key(&record)
+                .into_iter()
+                .map(Value::into_owned)
+                .collect();
+            rows.push((sort_key, key.clone()));
+            if rows.len() > limit {
+                sort(&mut rows);
+            }
+            Ok(true)
+        })?;
+        sort(&mut rows);
+        self.explain.sort = Some(match self.bound.top {
+            Some(_) => format!("keeps the first {needed}"),
+            None => format!("{} rows", rows.len()),
+        });
+        for (_, key) in rows
+            .iter()
+            .skip(usize::try_from(skip).unwrap_or(usize::MAX))
+        {
+            let resource = &self.query.resource;
+            let record = self
+                .snapshot
+                .get_at(resource, key, self.at)?
+                .ok_or_else(|| Error::Corrupt {
+                    what: format!("{resource} {key} is gone within one snapshot"),
+                })?;
+            self.explain.returned += 1;
+            if !visit(&record, self.bound.select.as_deref())? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,378 @@
+//! Sync: a feed's resource mirrored, completely, then currently.
+//!
+//! A run is a walk over the pages of one query. A full walk reads every record; an incremental one
+//! reads what is stamped at or after the watermark less an overlap, so that equal stamps, late
+//! commits and cached stamps lose nothing: what is read again and did not change writes nothing.
+//!
+//! The walk's place is stored in the transaction of the pages it covers. When the walk ends, the
+//! watermark moves to the highest stamp seen, but never past the server's time when the walk
+//! *began*: a record that changes behind the walk is stamped later than that, and read next time.
+//!
+//! A record that a complete full walk did not meet is deleted only when the feed, asked for its
+//! key, does not have it, and only if not too many are missing at once.
+
+mod policy;
+mod sweep;
+mod walk;
+
+use std::sync::Arc;
+
+pub use policy::{Policy, SyncMode, SyncOptions, WalkKind};
+use walk::{FeedWalker, WalkSetup};
+
+use crate::decode::{KeySpec, SplitPage};
+use crate::error::{Error, Result, SourceErrorKind};
+use crate::ingest::{
+    Applying, DeletedFeed, Grouping, MODIFICATION_TIMESTAMP, Progress, Session, SlotSet, Step,
+    apply_deletes, pump,
+};
+use crate::source::{PageRequest, PageSource, QueryOptions};
+use crate::store::{
+    Cause, Checkpoint, Outcome, RunKind, RunReport, Store, SyncState, Walk, WalkPosition,
+};
+use crate::value::Timestamp;
+
+/// How many records may be fewer than the feed counts before a walk is not believed: records are
+/// deleted while it lasts.
+const COUNT_SLACK: u64 = 5;
+/// And one in this many.
+const COUNT_SLACK_SHARE: u64 = 200;
+
+impl Store {
+    /// Brings a resource up to date with its feed.
+    ///
+    /// An interrupted walk goes on at the page where it stopped. The report tells what came of it;
+    /// it is also stored with the run.
+    ///
+    /// # Errors
+    /// The first error of the source or the store. Everything before it is applied, and the
+    /// checkpoint covers exactly that. A page that could not be trusted is in quarantine.
+    pub fn sync(
+        &self,
+        resource: &str,
+        source: &mut dyn PageSource,
+        policy: &Policy,
+        options: &SyncOptions<'_>,
+        progress: &mut dyn Progress,
+    ) -> Result<RunReport> {
+        let snapshot = self.snapshot()?;
+        let checkpoint = snapshot.checkpoint(resource)?;
+        let key_spec = match (snapshot.key_spec(resource), &policy.key_field) {
+            (Some(known), _) => Some(known),
+            (None, Some(field)) => Some(Arc::new(KeySpec::new(
+                field.clone(),
+                field.ends_with("Numeric"),
+            ))),
+            (None, None) => None,
+        };
+        drop(snapshot);
+        let walk = begin(&checkpoint, policy, options.mode, (options.now)());
+        let session = Session::new(self, resource, walk.kind, options.now);
+        let mut run = SyncRun {
+            resource,
+            policy,
+            options,
+            progress,
+            checkpoint,
+            key_spec,
+            whole: walk.position == WalkPosition::Start,
+            seen: SlotSet::default(),
+            keyless: 0,
+            note: None,
+        };
+        run.checkpoint.walk = Some(walk);
+        let mut session = session;
+        let result = run.run(&mut session, source);
+        let note = run.note.take();
+        session.finish(result, |report| match (note, report.quarantined) {
+            (Some(note), _) => Outcome::Degraded(note),
+            (None, 0) => Outcome::Complete,
+            (None, n) => Outcome::Degraded(format!("{n} records are in quarantine")),
+        })
+    }
+}
+
+/// The walk to do: the one that was interrupted, or a new one.
+fn begin(checkpoint: &Checkpoint, policy: &Policy, mode: SyncMode, now: Timestamp) -> Walk {
+    let incremental = mode == SyncMode::Auto
+        && checkpoint.state == SyncState::Live
+        && checkpoint.watermark.is_some()
+        && policy.cursor_field.is_some();
+    let kind = if incremental {
+        RunKind::Incremental
+    } else {
+        RunKind::Full
+    };
+    if let Some(walk) = &checkpoint.walk
+        && walk.kind == kind
+    {
+        return walk.clone();
+    }
+    let overlap = i64::try_from(policy.overlap_seconds)
+        .unwrap_or(0)
+        .saturating_mul(1_000_000);
+    let since = checkpoint
+        .watermark
+        .map(|w| Timestamp(w.0.saturating_sub(overlap)));
+    Walk {
+        kind,
+        position: WalkPosition::Start,
+        since: since.filter(|_| incremental),
+        started: now,
+        max_seen: None,
+        pages: 0,
+        records: 0,
+    }
+}
+
+/// One resource's sync under way.
+struct SyncRun<'a> {
+    resource: &'a str,
+    policy: &'a Policy,
+    options: &'a SyncOptions<'a>,
+    progress: &'a mut dyn Progress,
+    checkpoint: Checkpoint,
+    key_spec: Option<Arc<KeySpec>>,
+    /// Whether this process does the walk from its start, so that `seen` is complete.
+    whole: bool,
+    seen: SlotSet,
+    keyless: u64,
+    /// Why the run is degraded.
+    note: Option<String>,
+}
+
+impl SyncRun<'_> {
+    fn run(&mut self, session: &mut Session<'_>, source: &mut dyn PageSource) -> Result<()> {
+        if self.checkpoint.state == SyncState::New {
+            self.checkpoint.state = SyncState::Backfilling;
+        }
+        let mut restarted = false;
+        loop {
+            match self.walk(session, source) {
+                // A stale continuation: begin the walk again, once.
+                Err(Error::Source(e)) if e.kind == SourceErrorKind::LinkExpired && !restarted => {
+                    restarted = true;
+                    self.restart();
+                }
+                Err(Error::Stopped) => {
+                    self.note = Some("stopped before its end; the next run goes on".to_owned());
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+                Ok(()) => break,
+            }
+        }
+        self.check_count(session)?;
+        let full = self
+            .walk_now()
+            .is_some_and(|walk| walk.kind == RunKind::Full);
+        if full && self.whole {
+            self.sweep(session, source)?;
+        }
+        let started = self.walk_now().map(|walk| walk.started);
+        self.end_walk(session)?;
+        if let Some(feed) = self.policy.deletes.clone() {
+            self.deletes(session, source, &feed, started)?;
+        }
+        let done = (self.options.now)();
+        self.checkpoint.last_complete = Some(done);
+        if full {
+            self.checkpoint.last_full = Some(done);
+        }
+        self.save(session)
+    }
+
+    fn walk_now(&self) -> Option<&Walk> {
+        self.checkpoint.walk.as_ref()
+    }
+
+    fn restart(&mut self) {
+        if let Some(walk) = &mut self.checkpoint.walk {
+            walk.position = WalkPosition::Start;
+            (walk.pages, walk.records) = (0, 0);
+        }
+        self.whole = true;
+        self.seen = SlotSet::default();
+    }
+
+    /// Walks to the end, applying and remembering the place in the same transactions.
+    fn walk(&mut self, session: &mut Session<'_>, source: &mut dyn PageSource) -> Result<()> {
+        let Some(walk) = self.walk_now().cloned() else {
+            return Ok(());
+        };
+        let setup = WalkSetup {
+            resource: self.resource,
+            policy: self.policy,
+            key_spec: self.key_spec.clone(),
+            max_pages: self.options.max_pages,
+        };
+        let rejected = std::sync::Mutex::new(None);
+        let begun = std::sync::Mutex::new((None, None));
+        let mut walker = FeedWalker::new(setup, &walk, source, &rejected, &begun);
+        let result = pump(&mut walker, Grouping::WhenIdle, |batch| {
+            let (server_time, expected) = *lock(&begun);
+            self.apply(session, batch, server_time, expected)
+        });
+        if let Some(page) = lock(&rejected).take() {
+            // The page is kept for a look; the checkpoint stays before it.
+            session.put_page_aside(&page)?;
+        }
+        result
+    }
+
+    fn apply(
+        &mut self,
+        session: &mut Session<'_>,
+        batch: Vec<Step>,
+        server_time: Option<Timestamp>,
+        expected: Option<u64>,
+    ) -> Result<()> {
+        let Some(last) = batch.last() else {
+            return Ok(());
+        };
+        let after = last.after.clone();
+        let pages: Vec<SplitPage> = batch.into_iter().map(|step| step.page).collect();
+        let mut checkpoint = self.checkpoint.clone();
+        let cursor_field = self
+            .policy
+            .cursor_field
+            .as_deref()
+            .unwrap_or(MODIFICATION_TIMESTAMP);
+        let (resource, seen) = (self.resource, &mut self.seen);
+        let keyless = session.write(|txn, report| {
+            report.expected = report.expected.or(expected);
+            let mut applying = Applying {
+                cause: Cause::Sync,
+                cursor_field,
+                report,
+                seen: Some(seen),
+                max_seen: None,
+                keyless: 0,
+            };
+            txn.apply_pages(&pages, &mut applying)?;
+            let (max_seen, keyless) = (applying.max_seen, applying.keyless);
+            if let Some(walk) = &mut checkpoint.walk {
+                if walk.position == WalkPosition::Start {
+                    walk.started = server_time.unwrap_or(walk.started);
+                }
+                walk.position = after;
+                walk.max_seen = walk.max_seen.max(max_seen);
+                walk.pages += pages.len() as u64;
+                walk.records += pages.iter().map(|p| p.entities.len() as u64).sum::<u64>();
+            }
+            txn.set_checkpoint(resource, &checkpoint)?;
+            Ok(keyless)
+        })?;
+        self.checkpoint = checkpoint;
+        self.keyless += keyless;
+        self.progress.advanced(session.report());
+        Ok(())
+    }
+
+    /// A walk that ended well before the feed's own count was cut short, however well-formed its
+    /// last page: it is begun again by the next run.
+    fn check_count(&mut self, session: &mut Session<'_>) -> Result<()> {
+        let (Some(expected), Some(walk)) = (session.report().expected, self.walk_now()) else {
+            return Ok(());
+        };
+        let missing = expected.saturating_sub(walk.records);
+        if !self.whole || missing <= COUNT_SLACK.max(expected / COUNT_SLACK_SHARE) {
+            return Ok(());
+        }
+        let reason = format!(
+            "the walk ended after {} of the {expected} records the feed counts",
+            walk.records
+        );
+        self.restart();
+        self.save(session)?;
+        Err(Error::Source(crate::error::SourceError {
+            kind: SourceErrorKind::Malformed,
+            request: self.resource.to_owned(),
+            reason,
+        }))
+    }
+
+    /// Moves the watermark: the highest stamp seen, but not past the server's time at the start.
+    fn end_walk(&mut self, session: &mut Session<'_>) -> Result<()> {
+        let Some(walk) = self.checkpoint.walk.take() else {
+            return Ok(());
+        };
+        let reached = walk.max_seen.map(|seen| seen.min(walk.started));
+        self.checkpoint.watermark = self.checkpoint.watermark.max(reached);
+        self.checkpoint.state = SyncState::Live;
+        if walk.kind == RunKind::Full && self.checkpoint.deletes_watermark.is_none() {
+            // What was deleted before the walk began is not in it.
+            self.checkpoint.deletes_watermark = Some(walk.started);
+        }
+        self.save(session)
+    }
+
+    fn save(&mut self, session: &mut Session<'_>) -> Result<()> {
+        let (resource, checkpoint) = (self.resource, self.checkpoint.clone());
+        session.write(|txn, _| txn.set_checkpoint(resource, &checkpoint))
+    }
+
+    /// Applies what the feed says was deleted since the last time, less the overlap.
+    fn deletes(
+        &mut self,
+        session: &mut Session<'_>,
+        source: &mut dyn PageSource,
+        feed: &DeletedFeed,
+        started: Option<Timestamp>,
+    ) -> Result<()> {
+        let overlap = i64::try_from(self.policy.overlap_seconds).unwrap_or(0) * 1_000_000;
+        let from = self.checkpoint.deletes_watermark.unwrap_or(Timestamp(0));
+        let since = self
+            .policy
+            .timestamp(Timestamp(from.0.saturating_sub(overlap)));
+        let mut request = PageRequest::Query {
+            resource: feed.resource.clone().into_owned(),
+            options: QueryOptions {
+                filter: Some(format!(
+                    "{} eq '{}' and {} ge {since}",
+                    feed.resource_field, self.resource, feed.time_field
+                )),
+                page_size: self.policy.page_size,
+                ..QueryOptions::default()
+            },
+        };
+        let spec = Some(Arc::new(feed.key_spec()));
+        let mut links = walk::Links::default();
+        let mut latest = None;
+        loop {
+            let fetched = source.fetch(&request)?;
+            let page =
+                SplitPage::split(&feed.resource, &fetched.origin, fetched.body, spec.clone());
+            let page = match page {
+                Ok(page) => page,
+                Err(rejected) => {
+                    session.put_page_aside(&rejected)?;
+                    return Err(rejected.error.into());
+                }
+            };
+            let next = page.next_link.clone().or(fetched.next_link);
+            if !page.entities.is_empty() {
+                let resource = Some(self.resource);
+                let seen = session.write(|txn, report| {
+                    apply_deletes(txn, feed, std::slice::from_ref(&page), resource, report)
+                })?;
+                latest = latest.max(seen);
+            }
+            let Some(link) = next else { break };
+            links.follow(&link, &page.origin)?;
+            request = PageRequest::Next {
+                resource: feed.resource.clone().into_owned(),
+                link,
+            };
+        }
+        let reached = latest.map(|at: Timestamp| started.map_or(at, |s| at.min(s)));
+        self.checkpoint.deletes_watermark = self.checkpoint.deletes_watermark.max(reached);
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}

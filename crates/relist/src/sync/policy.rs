@@ -1,0 +1,107 @@
+//! The rules of one resource's sync, as data.
+
+use crate::ingest::DeletedFeed;
+use crate::value::Timestamp;
+
+/// How one resource of one provider is synced. A provider's profile gives these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// The key field, when `$metadata` does not declare the resource.
+    pub key_field: Option<String>,
+    /// How a query is walked to its end.
+    pub walk: WalkKind,
+    /// Records a page; `None` leaves it to the server.
+    pub page_size: Option<u64>,
+    /// Whether the page size is asked for by `Prefer: odata.maxpagesize` instead of `$top`.
+    pub prefer_page_size: bool,
+    /// The timestamp field that incremental runs go by; `None` when each run is full.
+    pub cursor_field: Option<String>,
+    /// How far before the watermark an incremental run begins.
+    pub overlap_seconds: u64,
+    /// Digits of fraction that the server's stamps have.
+    pub fraction_digits: u8,
+    /// The feed of deletions, when there is one.
+    pub deletes: Option<DeletedFeed>,
+    /// A clause in every `$filter`.
+    pub filter: Option<String>,
+    /// A clause in the `$filter` of full walks only.
+    pub initial_filter: Option<String>,
+    /// `$select` of every query.
+    pub select: Option<String>,
+    /// `$expand` of every query.
+    pub expand: Option<String>,
+    /// Whether the server takes `$orderby`.
+    pub orderby: bool,
+}
+
+/// How a query is walked to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WalkKind {
+    /// `Key gt K` in order of key, until a page is empty. Rows that change, come or go during the
+    /// walk cannot make it lose others.
+    Keyset,
+    /// Along the server's own `nextLink`.
+    NextLink,
+}
+
+impl Default for Policy {
+    /// A RESO server of which nothing is known: keyset walks, a cursor on ModificationTimestamp
+    /// with 15 minutes of overlap, no feed of deletions.
+    fn default() -> Self {
+        Policy {
+            key_field: None,
+            walk: WalkKind::Keyset,
+            page_size: Some(200),
+            prefer_page_size: false,
+            cursor_field: Some(crate::ingest::MODIFICATION_TIMESTAMP.to_owned()),
+            overlap_seconds: 900,
+            fraction_digits: 0,
+            deletes: None,
+            filter: None,
+            initial_filter: None,
+            select: None,
+            expand: None,
+            orderby: true,
+        }
+    }
+}
+
+impl Policy {
+    /// A timestamp as a literal of the server's, rounded down to its digits.
+    pub(crate) fn timestamp(&self, at: Timestamp) -> String {
+        at.to_datetime().format(self.fraction_digits, true)
+    }
+}
+
+/// What a sync does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SyncMode {
+    /// Incremental once the resource is live, full before.
+    #[default]
+    Auto,
+    /// Every record again, then what vanished.
+    Full,
+}
+
+/// How a sync runs.
+#[derive(Clone, Copy)]
+pub struct SyncOptions<'a> {
+    /// What it does.
+    pub mode: SyncMode,
+    /// Stop after so many pages; the next run goes on there.
+    pub max_pages: Option<u64>,
+    /// Delete what vanished even if it is more than the brake allows.
+    pub confirm: bool,
+    /// Tells the time; the library has no clock of its own.
+    pub now: &'a dyn Fn() -> Timestamp,
+}
+
+impl std::fmt::Debug for SyncOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SyncOptions")
+            .field("mode", &self.mode)
+            .field("max_pages", &self.max_pages)
+            .field("confirm", &self.confirm)
+            .finish_non_exhaustive()
+    }
+}
