@@ -22,6 +22,7 @@ mod token;
 mod url;
 mod error;
 mod profile;
+mod policy;
 mod retry;
 mod body;
 mod transport;
