@@ -4,7 +4,7 @@ use std::io::Write;
 
 use relist::error::Error;
 use relist::odata::Query;
-use relist::query::QueryContext;
+use relist::query::{Explain, QueryContext};
 use relist::schema::FieldId;
 use relist::store::Snapshot;
 
@@ -34,12 +34,16 @@ pub struct Request<'a> {
 }
 
 /// What was written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Records.
     pub records: u64,
     /// Columns of CSV; 0 for NDJSON.
     pub columns: usize,
+    /// How many records pass the filter, when the query counts.
+    pub count: Option<u64>,
+    /// How they were found.
+    pub explain: Explain,
 }
 
 /// Writes the records of a query, as they are found.
@@ -69,7 +73,7 @@ pub fn write(
     let mut records = 0;
     // The visitor's error type is the library's: our own error waits here.
     let mut failed = None;
-    snapshot.query_each(request.query, request.context, &mut |record, select| {
+    let found = snapshot.query_each(request.query, request.context, &mut |record, select| {
         if let Err(error) = sink.record(record, select) {
             failed = Some(ExportError::stream(error));
             return Ok(false);
@@ -85,7 +89,12 @@ pub fn write(
         return Err(error);
     }
     let columns = sink.finish().map_err(ExportError::stream)?;
-    Ok(Summary { records, columns })
+    Ok(Summary {
+        records,
+        columns,
+        count: found.count,
+        explain: found.explain,
+    })
 }
 
 enum Sink<'a> {
