@@ -30,7 +30,12 @@ impl<'a> App<'a> {
         out: &'a mut dyn Write,
         err: &'a mut dyn Write,
     ) -> Self {
-        App { environment, global, out, err }
+        App {
+            environment,
+            global,
+            out,
+            err,
+        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -39,11 +44,13 @@ impl<'a> App<'a> {
 
     /// The format asked for, else what suits the output.
     pub(crate) fn format(&self) -> Format {
-        self.global.output.unwrap_or(if self.environment.out_is_terminal {
-            Format::Table
-        } else {
-            Format::Ndjson
-        })
+        self.global
+            .output
+            .unwrap_or(if self.environment.out_is_terminal {
+                Format::Table
+            } else {
+                Format::Ndjson
+            })
     }
 
     /// Whether a person is reading: then there is text where a program would get rows.
@@ -70,7 +77,12 @@ impl<'a> App<'a> {
     /// A line beside the data that matters, also with `--quiet`.
     pub(crate) fn warn(&mut self, text: &str) {
         let paint = Paint(self.environment.err_colour);
-        let _ = writeln!(self.err, "{} {}", paint.warning("warning:"), printable(text));
+        let _ = writeln!(
+            self.err,
+            "{} {}",
+            paint.warning("warning:"),
+            printable(text)
+        );
     }
 
     /// A line beside the data with `--verbose`.
@@ -88,7 +100,9 @@ impl<'a> App<'a> {
 
     /// How wide a table may be.
     pub(crate) fn table_width(&self) -> Option<usize> {
-        self.environment.width.filter(|_| self.environment.out_is_terminal)
+        self.environment
+            .width
+            .filter(|_| self.environment.out_is_terminal)
     }
 
     /// Says what a table had no room for.
@@ -119,7 +133,11 @@ impl<'a> App<'a> {
         }
         // A relative path stays one: messages show what the user wrote.
         let here = std::env::current_dir().is_ok_and(|d| d == self.environment.directory);
-        if here { path.to_owned() } else { self.environment.directory.join(path) }
+        if here {
+            path.to_owned()
+        } else {
+            self.environment.directory.join(path)
+        }
     }
 
     /// Where the configuration is, or would be.
@@ -196,6 +214,7 @@ impl<'a> App<'a> {
 
     /// Reads `--as-of`: a date means its end.
     pub(crate) fn as_of(&self, text: Option<&str>) -> Result<Option<AsOf>, Failure> {
-        text.map(|text| moment::parse("--as-of", text, Edge::End, self.now())).transpose()
+        text.map(|text| moment::parse("--as-of", text, Edge::End, self.now()))
+            .transpose()
     }
 }

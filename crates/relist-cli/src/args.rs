@@ -10,10 +10,17 @@ use crate::failure::{Exit, Failure};
 
 /// A local mirror of a RESO Web API feed: complete, current, with its whole history, in one file.
 #[derive(Debug, Parser)]
-#[command(name = "relist", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 feed failed (retry later), \
+#[command(
+    name = "relist",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 feed failed (retry later), \
     4 store busy, 5 store corrupt or of an unknown format, 6 finished but needs a look.\n\n\
-    New here? `relist demo` mirrors a simulated MLS and shows what can be asked of it.")]
+    New here? `relist demo` mirrors a simulated MLS and shows what can be asked of it."
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -306,7 +313,10 @@ pub(crate) fn explain(error: &clap::Error, out: &mut dyn Write) -> Result<Exit, 
     }
     if error.kind() == K::DisplayHelpOnMissingArgumentOrSubcommand {
         let names = command();
-        let names: Vec<&str> = names.get_subcommands().map(clap::Command::get_name).collect();
+        let names: Vec<&str> = names
+            .get_subcommands()
+            .map(clap::Command::get_name)
+            .collect();
         return Err(Failure::usage(
             format!("a command is needed: {}", names.join(", ")),
             "relist --help says what they do; relist demo shows it",
@@ -324,7 +334,10 @@ fn split(text: &str) -> (String, String) {
     let mut hints = Vec::new();
     for part in parts.filter(|p| !p.starts_with("For more information")) {
         let part = part.trim().trim_start_matches("tip: ");
-        hints.extend(part.lines().map(|l| l.trim().trim_start_matches("tip: ").to_owned()));
+        hints.extend(
+            part.lines()
+                .map(|l| l.trim().trim_start_matches("tip: ").to_owned()),
+        );
     }
     if hints.is_empty() {
         hints.push("relist COMMAND --help says what it takes".to_owned());

@@ -78,7 +78,10 @@ impl Config {
         }
         if config.provider.is_some() && config.profile.is_some() {
             return Err(Failure::usage(
-                format!("{}: `provider` and `profile` exclude each other", path.display()),
+                format!(
+                    "{}: `provider` and `profile` exclude each other",
+                    path.display()
+                ),
                 "keep one of them",
             ));
         }
@@ -179,7 +182,9 @@ mod tests {
     fn every_setting_of_the_template_exists() {
         let text = template("wfrmls", None, None, Path::new(STORE));
         let shown = text.replace("# profile", "#profile").replace("\n# ", "\n");
-        let settings = shown.lines().filter(|l| l.contains(" = ") || l.starts_with('['));
+        let settings = shown
+            .lines()
+            .filter(|l| l.contains(" = ") || l.starts_with('['));
         let settings: Vec<&str> = settings.collect();
         assert!(settings.len() >= 7, "{settings:?}");
         Config::parse(&settings.join("\n"), Path::new(FILE)).unwrap();
@@ -188,7 +193,10 @@ mod tests {
     #[test]
     fn a_mistake_is_named_and_a_secret_not_shown() {
         for (text, expect) in [
-            ("provider = \"wfrmls\"\ntoken = \"s3cret\"", "does not belong"),
+            (
+                "provider = \"wfrmls\"\ntoken = \"s3cret\"",
+                "does not belong",
+            ),
             ("\n\nbearer = \"s3cret\"", "line 3"),
             ("store = \"x\ntoken_file = \"s3cret\"", "line 1"),
             ("provider = \"a\"\nprofile = \"s3cret\"", "exclude"),

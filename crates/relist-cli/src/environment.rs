@@ -46,7 +46,10 @@ impl Environment {
     /// The real one.
     pub fn of_process() -> Self {
         let variable = |name: &str| std::env::var_os(name);
-        let (out, err) = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
+        let (out, err) = (
+            std::io::stdout().is_terminal(),
+            std::io::stderr().is_terminal(),
+        );
         let no_colour = variable("NO_COLOR").is_some_and(|v| !v.is_empty());
         let dumb = variable("TERM").is_some_and(|v| v == "dumb");
         let colour = !no_colour && !dumb;

@@ -45,7 +45,11 @@ impl Exit {
             Exit::Busy => 5,
             Exit::Corrupt => 6,
         };
-        if rank(other) > rank(self) { other } else { self }
+        if rank(other) > rank(self) {
+            other
+        } else {
+            self
+        }
     }
 }
 
@@ -125,7 +129,11 @@ impl Failure {
         for line in &told.detail {
             text.push_str(&format!("  {line}\n"));
         }
-        text.push_str(&format!("{} {}\n", paint.hint("hint:"), printable(&told.hint)));
+        text.push_str(&format!(
+            "{} {}\n",
+            paint.hint("hint:"),
+            printable(&told.hint)
+        ));
         // Where messages cannot be written, there is nobody to tell.
         let _ = err.write_all(text.as_bytes());
         told.exit
@@ -242,10 +250,14 @@ impl From<ConfigError> for Failure {
                 message,
                 "set `provider` in relist.toml to one of these, or `profile` to a file of your own",
             ),
-            ConfigError::BaseUrl { .. } => {
-                Failure::usage(message, "set `url` in relist.toml to the feed's service root")
-            }
-            _ => Failure::usage(message, "correct it in relist.toml or in the profile it names"),
+            ConfigError::BaseUrl { .. } => Failure::usage(
+                message,
+                "set `url` in relist.toml to the feed's service root",
+            ),
+            _ => Failure::usage(
+                message,
+                "correct it in relist.toml or in the profile it names",
+            ),
         }
     }
 }
@@ -341,7 +353,9 @@ fn query_failure(error: &QueryError) -> Failure {
 fn pointed(text: &str, offset: usize, len: usize) -> (String, String) {
     use unicode_width::UnicodeWidthStr as _;
     let before = text.get(..offset).unwrap_or(text);
-    let span = text.get(offset..offset.saturating_add(len)).unwrap_or_default();
+    let span = text
+        .get(offset..offset.saturating_add(len))
+        .unwrap_or_default();
     let after = text.get(offset.saturating_add(len)..).unwrap_or_default();
     let skipped = before.chars().count().saturating_sub(SHOWN_BEFORE);
     let mut left: String = before.chars().skip(skipped).collect();
@@ -356,7 +370,11 @@ fn pointed(text: &str, offset: usize, len: usize) -> (String, String) {
         printable(&shown)
     };
     let (left, middle, right) = (printable(&left), cut(span), cut(after));
-    let marks = format!("{}{}", " ".repeat(left.width()), "^".repeat(middle.width().max(1)));
+    let marks = format!(
+        "{}{}",
+        " ".repeat(left.width()),
+        "^".repeat(middle.width().max(1))
+    );
     (format!("{left}{middle}{right}"), marks)
 }
 

@@ -61,7 +61,10 @@ pub(crate) fn connect(
         Some(url) => url.clone(),
         None => profile.service_root()?.ok_or_else(|| {
             Failure::usage(
-                format!("the profile {} has no service root of its own", profile.name),
+                format!(
+                    "the profile {} has no service root of its own",
+                    profile.name
+                ),
                 "set `url` in relist.toml to the feed's service root",
             )
         })?,
@@ -74,7 +77,10 @@ pub(crate) fn connect(
         }
         None => None,
     };
-    let network = Network { proxy: config.proxy.clone(), ca_pem };
+    let network = Network {
+        proxy: config.proxy.clone(),
+        ca_pem,
+    };
     let api = WebApi::with_network(profile, &url, token, Limits::default(), &network)?;
     Ok(api.with_stop(Arc::clone(&app.environment.stop)))
 }

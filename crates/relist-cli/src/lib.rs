@@ -45,7 +45,10 @@ pub fn run(
             let mut app = app::App::new(environment, cli.global, out, err);
             let result = cmd::dispatch(&mut app, cli.command);
             let flushed = app.out.flush().map_err(Failure::from);
-            (result.and_then(|exit| flushed.map(|()| exit)), environment.err_colour)
+            (
+                result.and_then(|exit| flushed.map(|()| exit)),
+                environment.err_colour,
+            )
         }
         Err(error) => (args::explain(&error, out), environment.err_colour),
     };

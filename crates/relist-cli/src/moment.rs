@@ -18,12 +18,7 @@ const DAY: i64 = 86_400_000_000;
 
 /// Reads a sequence, a date, a timestamp, or how long ago: `41`, `2026-03-12`,
 /// `2026-03-12T09:00:00Z`, `7d`, `36h`, `15m`, `now`.
-pub(crate) fn parse(
-    option: &str,
-    text: &str,
-    edge: Edge,
-    now: Timestamp,
-) -> Result<AsOf, Failure> {
+pub(crate) fn parse(option: &str, text: &str, edge: Edge, now: Timestamp) -> Result<AsOf, Failure> {
     if text == "now" {
         return Ok(AsOf::Instant(now));
     }
@@ -81,9 +76,20 @@ mod tests {
 
     #[test]
     fn what_names_no_moment_is_refused() {
-        for text in ["", "d", "-1", "7w", "2026-02-30", "2026-03-12T09:00:00", "é", "99999999999999d"]
-        {
-            assert!(parse("--as-of", text, Edge::End, Timestamp(0)).is_err(), "{text}");
+        for text in [
+            "",
+            "d",
+            "-1",
+            "7w",
+            "2026-02-30",
+            "2026-03-12T09:00:00",
+            "é",
+            "99999999999999d",
+        ] {
+            assert!(
+                parse("--as-of", text, Edge::End, Timestamp(0)).is_err(),
+                "{text}"
+            );
         }
     }
 }

@@ -23,12 +23,20 @@ pub(crate) struct Datum {
 
 impl Datum {
     pub(crate) fn null() -> Self {
-        Datum { json: "null".to_owned(), text: CellText::Empty, shown: None }
+        Datum {
+            json: "null".to_owned(),
+            text: CellText::Empty,
+            shown: None,
+        }
     }
 
     pub(crate) fn text(text: impl Into<String>) -> Self {
         let text = text.into();
-        Datum { json: json_string(&text), text: CellText::Words(text), shown: None }
+        Datum {
+            json: json_string(&text),
+            text: CellText::Words(text),
+            shown: None,
+        }
     }
 
     pub(crate) fn optional(text: Option<impl Into<String>>) -> Self {
@@ -38,23 +46,39 @@ impl Datum {
     pub(crate) fn count(count: u64) -> Self {
         let json = count.to_string();
         let shown = Some(thousands(count));
-        Datum { text: CellText::Number(json.clone()), json, shown }
+        Datum {
+            text: CellText::Number(json.clone()),
+            json,
+            shown,
+        }
     }
 
     /// A number that is a name: a sequence. It has no thousands.
     pub(crate) fn number(number: u64) -> Self {
         let json = number.to_string();
-        Datum { text: CellText::Number(json.clone()), json, shown: None }
+        Datum {
+            text: CellText::Number(json.clone()),
+            json,
+            shown: None,
+        }
     }
 
     /// A number as it is to be written.
     pub(crate) fn lexeme(number: String) -> Self {
-        Datum { text: CellText::Number(number.clone()), json: number, shown: None }
+        Datum {
+            text: CellText::Number(number.clone()),
+            json: number,
+            shown: None,
+        }
     }
 
     pub(crate) fn flag(flag: bool) -> Self {
         let json = flag.to_string();
-        Datum { text: CellText::Plain(json.clone()), json, shown: None }
+        Datum {
+            text: CellText::Plain(json.clone()),
+            json,
+            shown: None,
+        }
     }
 
     /// A moment: whole in JSON, to the second in a table.
@@ -70,8 +94,14 @@ impl Datum {
 
     /// A stored value, as the feed wrote it.
     pub(crate) fn cell(cell: Option<Cell<'_>>) -> Self {
-        let Some(cell) = cell else { return Datum::null() };
-        Datum { json: cell.to_json(), text: CellText::of(cell), shown: None }
+        let Some(cell) = cell else {
+            return Datum::null();
+        };
+        Datum {
+            json: cell.to_json(),
+            text: CellText::of(cell),
+            shown: None,
+        }
     }
 
     /// The same, but a table shows other words.
@@ -81,7 +111,9 @@ impl Datum {
     }
 
     fn for_table(&self) -> String {
-        self.shown.clone().unwrap_or_else(|| self.text.as_str().to_owned())
+        self.shown
+            .clone()
+            .unwrap_or_else(|| self.text.as_str().to_owned())
     }
 }
 
@@ -102,11 +134,19 @@ pub(crate) struct Member {
 }
 
 pub(crate) const fn left(name: &'static str, title: &'static str) -> Member {
-    Member { name, title, right: false }
+    Member {
+        name,
+        title,
+        right: false,
+    }
 }
 
 pub(crate) const fn right(name: &'static str, title: &'static str) -> Member {
-    Member { name, title, right: true }
+    Member {
+        name,
+        title,
+        right: true,
+    }
 }
 
 /// Writes rows of the same members.
@@ -130,7 +170,11 @@ pub(crate) struct Array {
 
 impl Array {
     pub(crate) fn element(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        let opening = if std::mem::replace(&mut self.begun, true) { ",\n  " } else { "[\n  " };
+        let opening = if std::mem::replace(&mut self.begun, true) {
+            ",\n  "
+        } else {
+            "[\n  "
+        };
         out.write_all(opening.as_bytes())
     }
 
@@ -151,14 +195,19 @@ impl<'o> Rows<'o> {
         let sink = match format {
             Format::Table => {
                 let shown = members.iter().filter(|m| !m.title.is_empty());
-                let columns = shown.map(|m| Column { title: m.title.to_owned(), right: m.right });
+                let columns = shown.map(|m| Column {
+                    title: m.title.to_owned(),
+                    right: m.right,
+                });
                 Sink::Table(Table::new(columns.collect(), width, paint), out)
             }
             Format::Ndjson => Sink::Lines(out),
             Format::Json => Sink::Array(Array::default(), out),
             Format::Csv => {
                 let mut writer = csv_writer(out, LineEnd::Lf);
-                writer.write_record(members.iter().map(|m| m.name)).map_err(io_of)?;
+                writer
+                    .write_record(members.iter().map(|m| m.name))
+                    .map_err(io_of)?;
                 Sink::Csv(Box::new(writer))
             }
         };
@@ -201,7 +250,10 @@ impl<'o> Rows<'o> {
 
 /// The row as a JSON object.
 fn object(members: &[Member], row: &[Datum]) -> String {
-    let pairs = members.iter().zip(row).map(|(m, d)| format!("\"{}\":{}", m.name, d.json));
+    let pairs = members
+        .iter()
+        .zip(row)
+        .map(|(m, d)| format!("\"{}\":{}", m.name, d.json));
     format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
 }
 
@@ -216,7 +268,11 @@ fn io_of(error: csv::Error) -> io::Error {
 mod tests {
     use super::*;
 
-    const MEMBERS: &[Member] = &[right("Sequence", "SEQ"), left("Name", "NAME"), left("Run", "")];
+    const MEMBERS: &[Member] = &[
+        right("Sequence", "SEQ"),
+        left("Name", "NAME"),
+        left("Run", ""),
+    ];
 
     fn printed(format: Format, rows: &[Vec<Datum>]) -> String {
         let mut out = Vec::new();
@@ -231,10 +287,17 @@ mod tests {
     #[test]
     fn one_row_in_each_format() {
         let rows = [
-            vec![Datum::count(1_000), Datum::text("=a\"b,"), Datum::flag(true)],
+            vec![
+                Datum::count(1_000),
+                Datum::text("=a\"b,"),
+                Datum::flag(true),
+            ],
             vec![Datum::number(2_000), Datum::null(), Datum::null()],
         ];
-        assert_eq!(printed(Format::Table, &rows), "  SEQ  NAME\n1,000  =a\"b,\n 2000\n");
+        assert_eq!(
+            printed(Format::Table, &rows),
+            "  SEQ  NAME\n1,000  =a\"b,\n 2000\n"
+        );
         assert_eq!(
             printed(Format::Ndjson, &rows),
             "{\"Sequence\":1000,\"Name\":\"=a\\\"b,\",\"Run\":true}\n\

@@ -38,9 +38,7 @@ impl Bar {
     /// Bytes of files.
     pub(crate) fn bytes(visible: bool, total: Option<u64>, label: &str) -> Self {
         let template = match total {
-            Some(_) => {
-                "{prefix:12} {bar:30} {decimal_bytes}/{decimal_total_bytes} {msg} {eta}"
-            }
+            Some(_) => "{prefix:12} {bar:30} {decimal_bytes}/{decimal_total_bytes} {msg} {eta}",
             None => "{prefix:12} {spinner} {decimal_bytes} {msg} {elapsed}",
         };
         Bar::new(visible, total, label, template)
@@ -48,7 +46,12 @@ impl Bar {
 
     /// Steps of a known number.
     pub(crate) fn steps(visible: bool, total: u64, label: &str) -> Self {
-        Bar::new(visible, Some(total), label, "{prefix:12} {bar:30} {pos}/{len} {msg}")
+        Bar::new(
+            visible,
+            Some(total),
+            label,
+            "{prefix:12} {bar:30} {pos}/{len} {msg}",
+        )
     }
 
     pub(crate) fn at(&self, position: u64) {

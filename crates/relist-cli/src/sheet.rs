@@ -74,12 +74,15 @@ pub(crate) struct Left {
 
 impl Sheet {
     /// `selected` are the columns, when the query names them.
-    pub(crate) fn new(
-        width: Option<usize>,
-        paint: Paint,
-        selected: Option<Vec<FieldId>>,
-    ) -> Self {
-        Sheet { width, paint, waiting: Vec::new(), table: None, selected, fields: 0 }
+    pub(crate) fn new(width: Option<usize>, paint: Paint, selected: Option<Vec<FieldId>>) -> Self {
+        Sheet {
+            width,
+            paint,
+            waiting: Vec::new(),
+            table: None,
+            selected,
+            fields: 0,
+        }
     }
 
     pub(crate) fn record(&mut self, record: &Record, out: &mut dyn Write) -> io::Result<()> {
@@ -100,7 +103,10 @@ impl Sheet {
         };
         let shown = fields.len();
         let cut = table.finish(out)?;
-        let chosen = self.selected.is_none().then_some((shown - cut.columns, self.fields));
+        let chosen = self
+            .selected
+            .is_none()
+            .then_some((shown - cut.columns, self.fields));
         Ok(Left { cut, chosen })
     }
 
@@ -114,11 +120,14 @@ impl Sheet {
             Some(fields) => fields.clone(),
             None => self.choose(&resource, &waiting),
         };
-        let columns = fields.iter().filter_map(|id| resource.field(*id)).map(|field| Column {
-            title: field.name.clone(),
-            right: matches!(field.ty, FieldType::Int | FieldType::Decimal)
-                && field.name != resource.key_field,
-        });
+        let columns = fields
+            .iter()
+            .filter_map(|id| resource.field(*id))
+            .map(|field| Column {
+                title: field.name.clone(),
+                right: matches!(field.ty, FieldType::Int | FieldType::Decimal)
+                    && field.name != resource.key_field,
+            });
         let mut table = Table::new(columns.collect(), self.width, self.paint);
         for record in &waiting {
             table.row(cells(record, &fields), out)?;
@@ -130,7 +139,11 @@ impl Sheet {
     /// The key, then what says most, then whatever there is; only what has a value.
     fn choose(&mut self, resource: &Resource, sample: &[Record]) -> Vec<FieldId> {
         let mut populated = vec![false; resource.fields.len()];
-        for (field, _) in sample.iter().flat_map(Record::cells).filter(|(_, c)| !c.is_null()) {
+        for (field, _) in sample
+            .iter()
+            .flat_map(Record::cells)
+            .filter(|(_, c)| !c.is_null())
+        {
             if let Some(slot) = populated.get_mut(usize::from(field.0)) {
                 *slot = true;
             }
@@ -138,12 +151,23 @@ impl Sheet {
         self.fields = populated.iter().filter(|p| **p).count();
         let has = |id: &FieldId| populated.get(usize::from(id.0)) == Some(&true);
         let key = resource.field_id(&resource.key_field);
-        let telling = TELLING.iter().filter_map(|name| resource.field_id(name)).filter(has);
+        let telling = TELLING
+            .iter()
+            .filter_map(|name| resource.field_id(name))
+            .filter(has);
         let mut fields: Vec<FieldId> = key.into_iter().chain(telling).collect();
         let mut seen = Vec::new();
-        fields.retain(|id| !seen.contains(id) && { seen.push(*id); true });
+        fields.retain(|id| {
+            !seen.contains(id) && {
+                seen.push(*id);
+                true
+            }
+        });
         if fields.len() < 4 {
-            let rest = (0..=u16::MAX).map(FieldId).take(populated.len()).filter(has);
+            let rest = (0..=u16::MAX)
+                .map(FieldId)
+                .take(populated.len())
+                .filter(has);
             let rest: Vec<_> = rest.filter(|id| !fields.contains(id)).collect();
             fields.extend(rest);
         }
@@ -154,5 +178,8 @@ impl Sheet {
 
 fn cells(record: &Record, fields: &[FieldId]) -> Vec<String> {
     let text = |id: &FieldId| record.cell(*id).map_or(CellText::Empty, CellText::of);
-    fields.iter().map(|id| text(id).as_str().to_owned()).collect()
+    fields
+        .iter()
+        .map(|id| text(id).as_str().to_owned())
+        .collect()
 }

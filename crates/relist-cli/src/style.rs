@@ -106,8 +106,12 @@ mod tests {
         }
         assert_eq!(thousands(1_234_567), "1,234,567");
         assert_eq!(plural(1, "record", "records"), "1 record");
-        for (count, text) in [(0, "0 B"), (999, "999 B"), (1_500, "1.5 kB"), (161 << 20, "168.8 MB")]
-        {
+        for (count, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_500, "1.5 kB"),
+            (161 << 20, "168.8 MB"),
+        ] {
             assert_eq!(bytes(count), text);
         }
     }

@@ -56,7 +56,8 @@ impl Table {
     }
 
     pub(crate) fn row(&mut self, cells: Vec<String>, out: &mut dyn Write) -> io::Result<()> {
-        self.waiting.push_back(cells.iter().map(|c| printable(c)).collect());
+        self.waiting
+            .push_back(cells.iter().map(|c| printable(c)).collect());
         if self.widths.is_none() && self.waiting.len() < SAMPLE {
             return Ok(());
         }
@@ -168,8 +169,15 @@ mod tests {
     use super::*;
 
     fn table(width: Option<usize>, rows: &[[&str; 3]]) -> (String, Cut) {
-        let column = |title: &str, right| Column { title: title.to_owned(), right };
-        let columns = vec![column("KEY", true), column("NAME", false), column("CITY", false)];
+        let column = |title: &str, right| Column {
+            title: title.to_owned(),
+            right,
+        };
+        let columns = vec![
+            column("KEY", true),
+            column("NAME", false),
+            column("CITY", false),
+        ];
         let mut table = Table::new(columns, width, Paint(false));
         let mut out = Vec::new();
         for row in rows {
@@ -182,8 +190,14 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let (text, cut) = table(None, &[["1", "Ann", "Orem"], ["22", "", "Provo\u{1b}[2J\nx"]]);
-        assert_eq!(text, "KEY  NAME  CITY\n  1  Ann   Orem\n 22        Provo\u{fffd}[2J x\n");
+        let (text, cut) = table(
+            None,
+            &[["1", "Ann", "Orem"], ["22", "", "Provo\u{1b}[2J\nx"]],
+        );
+        assert_eq!(
+            text,
+            "KEY  NAME  CITY\n  1  Ann   Orem\n 22        Provo\u{fffd}[2J x\n"
+        );
         assert_eq!(cut, Cut::default());
     }
 
@@ -191,11 +205,26 @@ mod tests {
     fn what_does_not_fit_is_cut_and_counted() {
         let long = "a".repeat(50);
         let (text, cut) = table(Some(30), &[["1", &long, "Orem"]]);
-        assert_eq!(text.lines().nth(1).unwrap(), format!("  1  {}…  Orem", "a".repeat(18)));
-        assert_eq!(cut, Cut { columns: 0, values: 1 });
+        assert_eq!(
+            text.lines().nth(1).unwrap(),
+            format!("  1  {}…  Orem", "a".repeat(18))
+        );
+        assert_eq!(
+            cut,
+            Cut {
+                columns: 0,
+                values: 1
+            }
+        );
         let (text, cut) = table(Some(13), &[["1", &long, "Orem"]]);
         assert_eq!(text.lines().nth(1).unwrap(), "  1  aaaaaaa…");
-        assert_eq!(cut, Cut { columns: 1, values: 1 });
+        assert_eq!(
+            cut,
+            Cut {
+                columns: 1,
+                values: 1
+            }
+        );
     }
 
     #[test]

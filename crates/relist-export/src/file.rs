@@ -182,7 +182,10 @@ mod tests {
         assert_eq!(of("x/A.CSV.GZ").unwrap(), (Format::Csv, true));
         assert_eq!(of("a.b.jsonl.gz").unwrap(), (Format::Ndjson, true));
         for name in ["a", "a.gz", "a.json", "a.parquet", ".csv"] {
-            assert!(matches!(of(name), Err(ExportError::Extension { .. })), "{name}");
+            assert!(
+                matches!(of(name), Err(ExportError::Extension { .. })),
+                "{name}"
+            );
         }
     }
 }

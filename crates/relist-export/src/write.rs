@@ -129,9 +129,7 @@ impl Sink<'_> {
 
 /// The columns of a CSV: those selected, else those that any of the records has a value in.
 fn columns(snapshot: &Snapshot, request: &Request<'_>) -> Result<Vec<FieldId>, Error> {
-    let bound = request
-        .query
-        .bind(snapshot.schema(), request.context.now)?;
+    let bound = request.query.bind(snapshot.schema(), request.context.now)?;
     if let Some(fields) = bound.select {
         return Ok(fields);
     }

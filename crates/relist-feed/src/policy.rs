@@ -62,7 +62,10 @@ mod tests {
 
     #[test]
     fn wfrmls_is_walked_by_key_and_says_what_was_deleted() {
-        let policy = Profile::named("wfrmls").unwrap().policy("Property").unwrap();
+        let policy = Profile::named("wfrmls")
+            .unwrap()
+            .policy("Property")
+            .unwrap();
         assert_eq!(policy.key_field.as_deref(), Some("ListingKeyNumeric"));
         assert_eq!(policy.walk, WalkKind::Keyset);
         assert_eq!(policy.page_size, Some(200));

@@ -35,7 +35,11 @@ pub(super) fn run(app: &mut App<'_>, args: &Changes) -> Result<Exit, Failure> {
     let mut rows = app.rows(MEMBERS)?;
     'changes: for change in snapshot.changes(since)? {
         let change = change?;
-        if args.resource.as_ref().is_some_and(|name| *name != change.resource) {
+        if args
+            .resource
+            .as_ref()
+            .is_some_and(|name| *name != change.resource)
+        {
             continue;
         }
         for line in change::lines(&change, args.field.as_deref()) {

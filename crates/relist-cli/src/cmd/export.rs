@@ -24,8 +24,15 @@ pub(super) fn run(app: &mut App<'_>, args: &Export) -> Result<Exit, Failure> {
         query = query.select_text(select)?;
     }
     let to_stream = args.to == Path::new("-");
-    let target = if to_stream { None } else { Some(Target::of(&app.path(&args.to))?) };
-    let context = QueryContext { as_of: app.as_of(args.as_of.as_deref())?, now: app.now() };
+    let target = if to_stream {
+        None
+    } else {
+        Some(Target::of(&app.path(&args.to))?)
+    };
+    let context = QueryContext {
+        as_of: app.as_of(args.as_of.as_deref())?,
+        now: app.now(),
+    };
     let store = app.open()?;
     let snapshot = store.snapshot()?;
     let live = snapshot.count(&args.resource)?;
@@ -44,7 +51,12 @@ pub(super) fn run(app: &mut App<'_>, args: &Export) -> Result<Exit, Failure> {
         None if app.global.output == Some(Format::Csv) => ExportFormat::Csv,
         None => ExportFormat::Ndjson,
     };
-    let request = Request { query: &query, context: &context, format, lines: LineEnd::CrLf };
+    let request = Request {
+        query: &query,
+        context: &context,
+        format,
+        lines: LineEnd::CrLf,
+    };
     let summary = match &target {
         Some(target) => {
             relist_export::export(&snapshot, &request, target, args.force, &mut progress)?

@@ -22,10 +22,16 @@ pub(super) fn run(app: &mut App<'_>, args: &Get) -> Result<Exit, Failure> {
         let hint = if versions.is_empty() {
             "relist query lists what there is".to_owned()
         } else {
-            format!("it was there at another time: relist history {} {key}", args.resource)
+            format!(
+                "it was there at another time: relist history {} {key}",
+                args.resource
+            )
         };
         let then = if as_of.is_some() { " at that time" } else { "" };
-        return Err(Failure::failed(format!("no {} with key {key}{then}", args.resource), hint));
+        return Err(Failure::failed(
+            format!("no {} with key {key}{then}", args.resource),
+            hint,
+        ));
     };
     match app.format() {
         Format::Table => print_fields(app, &record)?,
@@ -35,8 +41,7 @@ pub(super) fn run(app: &mut App<'_>, args: &Get) -> Result<Exit, Failure> {
             let fields: Vec<_> = record.cells().map(|(field, _)| field).collect();
             let names = fields.iter().filter_map(|id| resource.field(*id));
             let names: Vec<&str> = names.map(|f| f.name.as_str()).collect();
-            let mut csv =
-                CsvRecords::begin(&mut *app.out, LineEnd::Lf, fields, names.into_iter())?;
+            let mut csv = CsvRecords::begin(&mut *app.out, LineEnd::Lf, fields, names.into_iter())?;
             csv.record(&record)?;
             csv.finish()?;
         }
@@ -47,9 +52,15 @@ pub(super) fn run(app: &mut App<'_>, args: &Get) -> Result<Exit, Failure> {
 /// A field a line: its name, and its value as plain text.
 fn print_fields(app: &mut App<'_>, record: &Record) -> Result<(), Failure> {
     let resource = record.resource();
-    let named = record.cells().filter_map(|(id, cell)| Some((resource.field(id)?, cell)));
+    let named = record
+        .cells()
+        .filter_map(|(id, cell)| Some((resource.field(id)?, cell)));
     let named: Vec<_> = named.filter(|(_, cell)| !cell.is_null()).collect();
-    let width = named.iter().map(|(field, _)| field.name.len()).max().unwrap_or(0);
+    let width = named
+        .iter()
+        .map(|(field, _)| field.name.len())
+        .max()
+        .unwrap_or(0);
     let paint = app.paint();
     let mut text = String::new();
     for (field, cell) in &named {

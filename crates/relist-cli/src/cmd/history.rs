@@ -34,14 +34,33 @@ pub(super) fn run(app: &mut App<'_>, args: &History) -> Result<Exit, Failure> {
         ));
     }
     if app.is_text() {
-        let versions = snapshot.history(&args.resource, &key)?;
-        let resource = snapshot.resource(&args.resource)?;
-        let text = timeline(app, &resource, &changes, &versions, args.field.as_deref());
+        let field = args.field.as_deref();
+        let text = timeline_of(app, &snapshot, &args.resource, &key, field)?;
         app.out.write_all(text.as_bytes())?;
         return Ok(Exit::Ok);
     }
-    print_rows(app, &snapshot, (&args.resource, &key), &changes, args.field.as_deref())?;
+    print_rows(
+        app,
+        &snapshot,
+        (&args.resource, &key),
+        &changes,
+        args.field.as_deref(),
+    )?;
     Ok(Exit::Ok)
+}
+
+/// The timeline of a record, as text.
+pub(super) fn timeline_of(
+    app: &App<'_>,
+    snapshot: &Snapshot,
+    resource: &str,
+    key: &Key,
+    field: Option<&str>,
+) -> Result<String, Failure> {
+    let changes = snapshot.changes_of(resource, key)?;
+    let versions = snapshot.history(resource, key)?;
+    let definition = snapshot.resource(resource)?;
+    Ok(timeline(app, &definition, &changes, &versions, field))
 }
 
 /// The same lines as `changes` has; with a field, its first value as well.
@@ -128,7 +147,11 @@ fn timeline(
         for edit in edits {
             let value = |cell| {
                 let text = CellText::of(cell);
-                if text == CellText::Empty { "null".to_owned() } else { short(text.as_str()) }
+                if text == CellText::Empty {
+                    "null".to_owned()
+                } else {
+                    short(text.as_str())
+                }
             };
             let previous = edit.previous().map_or("absent".to_owned(), value);
             let new = edit.new_value().map_or("absent".to_owned(), value);
@@ -150,7 +173,10 @@ fn first_values(version: Option<&Version>, field: Option<&str>) -> String {
     };
     match field {
         Some(name) => value(name).unwrap_or_default(),
-        None => ["StandardStatus", "ListPrice"].into_iter().filter_map(value).collect(),
+        None => ["StandardStatus", "ListPrice"]
+            .into_iter()
+            .filter_map(value)
+            .collect(),
     }
 }
 

@@ -25,7 +25,11 @@ const BUFFER: usize = 1 << 18;
 pub(super) fn run(app: &mut App<'_>, args: &args::Ingest) -> Result<Exit, Failure> {
     let files: Vec<PathBuf> = args.files.iter().map(|f| typed(app, f)).collect();
     let total = check_files(&files)?;
-    let schema = args.metadata.as_deref().map(|m| read_schema(&app.path(m))).transpose()?;
+    let schema = args
+        .metadata
+        .as_deref()
+        .map(|m| read_schema(&app.path(m)))
+        .transpose()?;
     let (store, created) = app.open_or_create()?;
     if created {
         app.note(&format!("created {}", quoted_path(store.path())));
@@ -39,7 +43,14 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Ingest) -> Result<Exit, Failur
     let report = ingest(app, args, &store, files, total)?;
     let micros = app.now().0 - begun.0;
     let quarantined = report.quarantined;
-    let exit = report::print(app, &[Done { report, requests: 0, micros }])?;
+    let exit = report::print(
+        app,
+        &[Done {
+            report,
+            requests: 0,
+            micros,
+        }],
+    )?;
     report::end(exit, quarantined)
 }
 
@@ -56,7 +67,10 @@ fn ingest(
     let counted = (Arc::clone(&read), Arc::clone(&app.environment.stop));
     let inputs = files.into_iter().map(move |file| open(&file, &counted));
     let now = app.environment.now;
-    let options = IngestOptions { now: &now, key_field: args.key.clone() };
+    let options = IngestOptions {
+        now: &now,
+        key_field: args.key.clone(),
+    };
     let mut progress = |report: &RunReport| {
         bar.at(read.load(Ordering::Relaxed));
         bar.message(format!("{} records", thousands(report.records)));
@@ -70,7 +84,11 @@ fn ingest(
 }
 
 fn typed(app: &App<'_>, file: &Path) -> PathBuf {
-    if file == Path::new("-") { file.to_owned() } else { app.path(file) }
+    if file == Path::new("-") {
+        file.to_owned()
+    } else {
+        app.path(file)
+    }
 }
 
 /// A missing file is found before anything is applied. The sizes together; `None` with a stream.
@@ -85,11 +103,16 @@ fn check_files(files: &[PathBuf]) -> Result<Option<u64>, Failure> {
         if about.is_dir() {
             return Err(Failure::usage(
                 format!("{} is a directory", file.display()),
-                format!("give its files: relist ingest RESOURCE {}/*", quoted_path(file)),
+                format!(
+                    "give its files: relist ingest RESOURCE {}/*",
+                    quoted_path(file)
+                ),
             ));
         }
         // A named pipe has no size.
-        total = total.filter(|_| about.is_file()).map(|t: u64| t.saturating_add(about.len()));
+        total = total
+            .filter(|_| about.is_file())
+            .map(|t: u64| t.saturating_add(about.len()));
     }
     Ok(total)
 }
@@ -98,7 +121,10 @@ fn read_schema(path: &Path) -> Result<Schema, Failure> {
     let xml = std::fs::read(path).map_err(|e| Failure::file("cannot read", path, &e))?;
     Schema::from_metadata(&xml).map_err(|error| {
         let message = format!("{}: {error}", path.display());
-        Failure::failed(message, "--metadata takes a $metadata document: OData CSDL XML")
+        Failure::failed(
+            message,
+            "--metadata takes a $metadata document: OData CSDL XML",
+        )
     })
 }
 
@@ -107,13 +133,20 @@ type Counted = (Arc<AtomicU64>, Arc<AtomicBool>);
 /// Opens a file or standard input; gzip is known by its first two bytes, not by its name.
 fn open(file: &Path, counted: &Counted) -> Result<Input, Error> {
     let name = file.to_string_lossy().into_owned();
-    let failed = |source| Error::Io { context: format!("cannot read {name}"), source };
+    let failed = |source| Error::Io {
+        context: format!("cannot read {name}"),
+        source,
+    };
     let raw: Box<dyn Read + Send> = if file == Path::new("-") {
         Box::new(io::stdin())
     } else {
         Box::new(File::open(file).map_err(failed)?)
     };
-    let counted = Counting { inner: raw, read: Arc::clone(&counted.0), stop: counted.1.clone() };
+    let counted = Counting {
+        inner: raw,
+        read: Arc::clone(&counted.0),
+        stop: counted.1.clone(),
+    };
     let mut buffered = BufReader::with_capacity(BUFFER, counted);
     let magic = peek(&mut buffered).map_err(failed)?;
     let reader: Box<dyn Read + Send> = if magic == [0x1f, 0x8b] {
@@ -121,7 +154,11 @@ fn open(file: &Path, counted: &Counted) -> Result<Input, Error> {
     } else {
         Box::new(buffered)
     };
-    let name = if file == Path::new("-") { "standard input".to_owned() } else { name };
+    let name = if file == Path::new("-") {
+        "standard input".to_owned()
+    } else {
+        name
+    };
     Ok(Input { name, reader })
 }
 

@@ -18,7 +18,11 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Init) -> Result<Exit, Failure>
     let profile = feed::profile(&config)?;
     let path = app.store_path()?;
     let (store, created) = app.open_or_create()?;
-    let what = if created { "created" } else { "is there already" };
+    let what = if created {
+        "created"
+    } else {
+        "is there already"
+    };
     writeln!(app.out, "store     {} ({what})", quoted_path(&path))?;
     app.out.flush()?;
     let Some(token) = feed::token(app, &config)? else {
@@ -38,9 +42,16 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Init) -> Result<Exit, Failure>
             txn.commit()?;
             print_schema(app, &schema)?;
         }
-        None => writeln!(app.out, "$metadata none: fields are learnt from the records")?,
+        None => writeln!(
+            app.out,
+            "$metadata none: fields are learnt from the records"
+        )?,
     }
-    writeln!(app.out, "\nNext: relist sync          mirrors {}", profile.sync.join(", "))?;
+    writeln!(
+        app.out,
+        "\nNext: relist sync          mirrors {}",
+        profile.sync.join(", ")
+    )?;
     writeln!(app.out, "      relist sync Property  one of them")?;
     Ok(Exit::Ok)
 }
@@ -57,7 +68,11 @@ fn write_config(app: &mut App<'_>, args: &args::Init) -> Result<Config, Failure>
             ));
         }
         let config = Config::read(&path)?;
-        writeln!(app.out, "config    {} (is there already)", quoted_path(&path))?;
+        writeln!(
+            app.out,
+            "config    {} (is there already)",
+            quoted_path(&path)
+        )?;
         return Ok(config);
     }
     let provider = args.provider.as_deref().unwrap_or("wfrmls");
@@ -71,7 +86,11 @@ fn write_config(app: &mut App<'_>, args: &args::Init) -> Result<Config, Failure>
     if let Some(url) = &args.url {
         check_url(url)?;
     }
-    let store = app.global.store.clone().unwrap_or_else(|| PathBuf::from(config::STORE));
+    let store = app
+        .global
+        .store
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(config::STORE));
     let token_file = args.token_file.as_deref();
     let text = config::template(provider, args.url.as_deref(), token_file, &store);
     std::fs::write(&path, text).map_err(|e| Failure::file("cannot write", &path, &e))?;
@@ -96,13 +115,20 @@ fn print_schema(app: &mut App<'_>, schema: &Schema) -> Result<(), Failure> {
     for resource in &schema.resources {
         let fields = thousands(resource.fields.len() as u64);
         let name = &resource.name;
-        writeln!(app.out, "  {name:width$}  {fields:>4} fields  key {}", resource.key_field)?;
+        writeln!(
+            app.out,
+            "  {name:width$}  {fields:>4} fields  key {}",
+            resource.key_field
+        )?;
     }
     Ok(())
 }
 
 fn next_without_token(app: &mut App<'_>, config: &Config) -> Result<(), Failure> {
-    let file = config.token_file.clone().unwrap_or_else(|| PathBuf::from("relist.token"));
+    let file = config
+        .token_file
+        .clone()
+        .unwrap_or_else(|| PathBuf::from("relist.token"));
     let shown = quoted_path(&config.beside(&file));
     let text = format!(
         "\nThe feed wants a token. Either\n\

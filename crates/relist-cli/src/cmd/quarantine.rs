@@ -33,7 +33,9 @@ pub(super) fn newest_first(snapshot: &Snapshot) -> Result<Vec<Quarantined>, Fail
     let mut items = snapshot.quarantined()?;
     items.sort_by(|a, b| {
         let place = |q: &Quarantined| (q.page.clone(), q.record);
-        b.observed.cmp(&a.observed).then_with(|| place(a).cmp(&place(b)))
+        b.observed
+            .cmp(&a.observed)
+            .then_with(|| place(a).cmp(&place(b)))
     });
     Ok(items)
 }
@@ -84,7 +86,10 @@ fn show(app: &mut App<'_>, number: usize) -> Result<Exit, Failure> {
     writeln!(app.out)?;
     let cut = item.raw_len.saturating_sub(item.raw.len() as u64);
     if cut > 0 {
-        app.note(&format!("{} more were not kept", plural(cut, "byte", "bytes")));
+        app.note(&format!(
+            "{} more were not kept",
+            plural(cut, "byte", "bytes")
+        ));
     }
     Ok(Exit::Ok)
 }

@@ -14,7 +14,10 @@ use crate::style::thousands;
 
 pub(super) fn run(app: &mut App<'_>, args: &args::Query) -> Result<Exit, Failure> {
     let query = query_of(args)?;
-    let context = QueryContext { as_of: app.as_of(args.as_of.as_deref())?, now: app.now() };
+    let context = QueryContext {
+        as_of: app.as_of(args.as_of.as_deref())?,
+        now: app.now(),
+    };
     let store = app.open()?;
     let snapshot = store.snapshot()?;
     if args.explain {
@@ -56,7 +59,11 @@ fn query_of(args: &args::Query) -> Result<Query, Failure> {
         };
         options.push((name.to_owned(), value.to_owned()));
     }
-    let texts = [("$filter", &args.filter), ("$select", &args.select), ("$orderby", &args.orderby)];
+    let texts = [
+        ("$filter", &args.filter),
+        ("$select", &args.select),
+        ("$orderby", &args.orderby),
+    ];
     for (name, value) in texts {
         options.extend(value.as_ref().map(|v| (name.to_owned(), v.clone())));
     }
@@ -81,13 +88,13 @@ fn print_table(
     let mut sheet = Sheet::new(app.table_width(), app.paint(), selected);
     let out = &mut *app.out;
     let mut failed = None;
-    let found = snapshot.query_each(query, context, &mut |record, _| {
-        match sheet.record(record, out) {
-            Ok(()) => Ok(true),
-            Err(error) => {
-                failed = Some(error);
-                Ok(false)
-            }
+    let found = snapshot.query_each(query, context, &mut |record, _| match sheet
+        .record(record, out)
+    {
+        Ok(()) => Ok(true),
+        Err(error) => {
+            failed = Some(error);
+            Ok(false)
         }
     })?;
     if let Some(error) = failed {
@@ -104,7 +111,11 @@ fn print_table(
 fn note_left(app: &mut App<'_>, left: Left) {
     match left.chosen {
         Some((shown, all)) if shown < all => {
-            let cut = if left.cut.values > 0 { ", long values cut" } else { "" };
+            let cut = if left.cut.values > 0 {
+                ", long values cut"
+            } else {
+                ""
+            };
             app.note(&format!(
                 "{shown} of {all} fields shown{cut}; --select chooses, -o json shows all"
             ));
@@ -129,7 +140,9 @@ fn print_json(
     let found = snapshot.query_each(query, context, &mut |record, select| {
         line.clear();
         record.write_json(select, &mut line);
-        let written = array.element(out).and_then(|()| out.write_all(line.as_bytes()));
+        let written = array
+            .element(out)
+            .and_then(|()| out.write_all(line.as_bytes()));
         failed = written.err();
         Ok(failed.is_none())
     })?;
@@ -151,7 +164,12 @@ fn stream(
     context: &QueryContext,
     format: ExportFormat,
 ) -> Result<Found, Failure> {
-    let request = Request { query, context, format, lines: LineEnd::Lf };
+    let request = Request {
+        query,
+        context,
+        format,
+        lines: LineEnd::Lf,
+    };
     let summary = relist_export::write(snapshot, &request, app.out, &mut |_| true)?;
     Ok((summary.count, summary.explain))
 }

@@ -119,5 +119,9 @@ pub(super) fn end(exit: Exit, quarantined: u64) -> Result<Exit, Failure> {
     } else {
         "relist status shows how far each resource is; relist sync goes on"
     };
-    Err(Failure::new(Exit::Degraded, "finished, but something needs a look", hint))
+    Err(Failure::new(
+        Exit::Degraded,
+        "finished, but something needs a look",
+        hint,
+    ))
 }

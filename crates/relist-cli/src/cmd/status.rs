@@ -53,7 +53,10 @@ pub(super) fn run(app: &mut App<'_>) -> Result<Exit, Failure> {
     }
     let facts = facts(app, &snapshot, &quarantined)?;
     if facts.rows.is_empty() && app.is_text() {
-        writeln!(app.out, "no records yet: relist sync or relist ingest brings them")?;
+        writeln!(
+            app.out,
+            "no records yet: relist sync or relist ingest brings them"
+        )?;
     } else {
         let mut rows = app.rows(MEMBERS)?;
         for row in &facts.rows {
@@ -82,9 +85,17 @@ fn facts(
     snapshot: &Snapshot,
     quarantined: &[Quarantined],
 ) -> Result<Facts, Failure> {
-    let mut facts = Facts { rows: Vec::new(), empty: 0, walks: Vec::new() };
-    let mut names: Vec<String> =
-        snapshot.schema().resources.iter().map(|r| r.name.clone()).collect();
+    let mut facts = Facts {
+        rows: Vec::new(),
+        empty: 0,
+        walks: Vec::new(),
+    };
+    let mut names: Vec<String> = snapshot
+        .schema()
+        .resources
+        .iter()
+        .map(|r| r.name.clone())
+        .collect();
     // A page that could not be read may be all that is known of a resource.
     for item in quarantined {
         if !names.contains(&item.resource) {
@@ -109,7 +120,9 @@ fn facts(
             ));
         }
         let counts = (records, tombstones, held);
-        facts.rows.push(row(&name, snapshot, &checkpoint, counts, app.now()));
+        facts
+            .rows
+            .push(row(&name, snapshot, &checkpoint, counts, app.now()));
     }
     Ok(facts)
 }
@@ -161,7 +174,10 @@ fn state(checkpoint: &Checkpoint, records: u64) -> &'static str {
 /// Runs that began and did not end: they are under way, or their process died.
 fn unfinished(snapshot: &Snapshot) -> Result<Vec<RunReport>, Failure> {
     let runs = snapshot.runs(RUNS)?;
-    Ok(runs.into_iter().filter(|r| r.outcome == Outcome::Running).collect())
+    Ok(runs
+        .into_iter()
+        .filter(|r| r.outcome == Outcome::Running)
+        .collect())
 }
 
 fn print_rest(
@@ -204,7 +220,10 @@ fn reasons(quarantined: &[Quarantined]) -> Vec<(String, u64)> {
     let mut order = Vec::new();
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for item in quarantined {
-        let field = item.field.as_ref().map_or(String::new(), |f| format!(" {f}"));
+        let field = item
+            .field
+            .as_ref()
+            .map_or(String::new(), |f| format!(" {f}"));
         let reason = format!("{}{field}: {}", item.resource, item.reason);
         let count = counts.entry(reason.clone()).or_insert(0);
         if *count == 0 {
@@ -231,18 +250,22 @@ fn print_json(
     let facts = facts(app, snapshot, quarantined)?;
     let mut text = Vec::new();
     let paint = app.paint();
-    let mut rows =
-        crate::output::Rows::new(MEMBERS, Format::Json, None, paint, &mut text)?;
+    let mut rows = crate::output::Rows::new(MEMBERS, Format::Json, None, paint, &mut text)?;
     for row in &facts.rows {
         rows.row(row)?;
     }
     rows.finish()?;
     let resources = String::from_utf8_lossy(&text).trim_end().to_owned();
     let reasons = reasons(quarantined).into_iter().take(REASONS);
-    let reasons = reasons
-        .map(|(reason, count)| format!("{{\"Reason\":{},\"Count\":{count}}}", json_string(&reason)));
+    let reasons = reasons.map(|(reason, count)| {
+        format!("{{\"Reason\":{},\"Count\":{count}}}", json_string(&reason))
+    });
     let runs = stopped.iter().map(|run| {
-        format!("{{\"Run\":{},\"ResourceName\":{}}}", run.run, json_string(&run.resource))
+        format!(
+            "{{\"Run\":{},\"ResourceName\":{}}}",
+            run.run,
+            json_string(&run.resource)
+        )
     });
     writeln!(
         app.out,

@@ -18,8 +18,9 @@ use crate::style::{printable, thousands};
 
 pub(super) fn run(app: &mut App<'_>, args: &args::Sync) -> Result<Exit, Failure> {
     let Some(config) = app.config()? else {
-        return Err(config::missing(&app.environment.directory)
-            .with_hint("a sync needs a feed: relist init writes relist.toml; relist demo has one"));
+        return Err(config::missing(&app.environment.directory).with_hint(
+            "a sync needs a feed: relist init writes relist.toml; relist demo has one",
+        ));
     };
     let profile = feed::profile(&config)?;
     let resources = match (&args.resources, &config.resources) {
@@ -98,7 +99,11 @@ fn sync_one(
     let policy = api.profile().policy(resource)?;
     let before = api.stats().snapshot().requests;
     let begun = app.now();
-    let mode = if args.full { SyncMode::Full } else { SyncMode::Auto };
+    let mode = if args.full {
+        SyncMode::Full
+    } else {
+        SyncMode::Auto
+    };
     let live = store.snapshot()?.count(resource).unwrap_or(0);
     let bar = Bar::records(app.shows_progress(), None, resource);
     let stats = api.stats();
@@ -115,17 +120,28 @@ fn sync_one(
         bar.message(words);
     };
     let now = app.environment.now;
-    let options =
-        SyncOptions { mode, max_pages: args.max_pages, confirm: args.confirm, now: &now };
+    let options = SyncOptions {
+        mode,
+        max_pages: args.max_pages,
+        confirm: args.confirm,
+        now: &now,
+    };
     let mut source = api.clone();
     let report = store.sync(resource, &mut source, &policy, &options, &mut progress);
     bar.clear();
     let report = report?;
     if let (Outcome::Complete, true) = (&report.outcome, app.global.verbose) {
-        app.detail(&format!("{resource}: {} field changes", thousands(report.field_changes)));
+        app.detail(&format!(
+            "{resource}: {} field changes",
+            thousands(report.field_changes)
+        ));
     }
     let requests = api.stats().snapshot().requests - before;
-    Ok(Done { report, requests, micros: app.now().0 - begun.0 })
+    Ok(Done {
+        report,
+        requests,
+        micros: app.now().0 - begun.0,
+    })
 }
 
 impl Failure {
@@ -166,7 +182,11 @@ fn plan(
         let cursor = checkpoint.watermark.filter(|_| {
             !args.full && checkpoint.state == SyncState::Live && policy.cursor_field.is_some()
         });
-        let kind = if cursor.is_some() { RunKind::Incremental } else { RunKind::Full };
+        let kind = if cursor.is_some() {
+            RunKind::Incremental
+        } else {
+            RunKind::Full
+        };
         let overlap = i64::try_from(policy.overlap_seconds).unwrap_or(0) * 1_000_000;
         let since = cursor.map(|at| relist::value::Timestamp(at.0.saturating_sub(overlap)));
         let resumed = checkpoint.walk.filter(|walk| walk.kind == kind);

@@ -96,12 +96,21 @@ fn print_text(app: &mut App<'_>, report: &VerifyReport, pages: &Pages) -> Result
     for problem in &report.problems {
         writeln!(app.out, "problem: {}", printable(problem))?;
     }
-    let more = report.problem_count.saturating_sub(report.problems.len() as u64);
+    let more = report
+        .problem_count
+        .saturating_sub(report.problems.len() as u64);
     if more > 0 {
-        writeln!(app.out, "and {}", plural(more, "more problem", "more problems"))?;
+        writeln!(
+            app.out,
+            "and {}",
+            plural(more, "more problem", "more problems")
+        )?;
     }
     if report.is_clean() && !matches!(pages, Pages::Damaged(_)) {
-        writeln!(app.out, "clean: the log, folded from its start, gives the records")?;
+        writeln!(
+            app.out,
+            "clean: the log, folded from its start, gives the records"
+        )?;
     }
     Ok(())
 }
