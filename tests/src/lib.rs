@@ -3,4 +3,6 @@
 pub mod data;
 pub mod fault_server;
 pub mod kc_house;
+pub mod mirror;
 pub mod odatapy;
+pub mod reference;

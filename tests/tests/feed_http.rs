@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use relist::error::{SourceError, SourceErrorKind};
+use relist::schema::Schema;
 use relist::source::{Page, PageRequest, PageSource, QueryOptions};
 use relist::value::{DateTime, Value};
 use relist_feed::{Limits, Profile, RetryPolicy, Token, WebApi};
 use relist_tests::fault_server::{FaultServer, Framing, Reply, VirtualClock, gzip, gzip_bomb};
+use relist_tests::odatapy::{Server, filters};
 
 const CANARY: &str = "c4nary/T0ken+x==";
 const MIB: usize = 1 << 20;
@@ -485,27 +487,43 @@ fn three_failures_then_a_page() {
 fn retry_after_is_honoured_in_each_form() {
     let date = "Sun, 06 Nov 1994 08:49:37 GMT";
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-    for (value, with_date, least, most) in [
-        (Some("7"), false, 7, 7),
-        (Some("Sun, 06 Nov 1994 08:49:57 GMT"), false, 20, 20),
-        (Some("Sun, 06 Nov 1994 08:49:57 GMT"), true, 20, 20),
-        (Some("Sun, 06 Nov 1994 08:00:00 GMT"), true, 0, 1),
-        (Some("0"), false, 0, 1),
-        (Some("soon"), false, 0, 1),
-        (Some("-3"), false, 0, 1),
-        (None, false, 0, 1),
+    // The machine's clock may be a day off either way: a server's own `Date` is what its date is
+    // read by.
+    let day = Duration::from_hours(24);
+    for (value, clock_with_date, least, most) in [
+        (Some("7"), None, 7, 7),
+        (Some("Sun, 06 Nov 1994 08:49:57 GMT"), None, 20, 20),
+        (
+            Some("Sun, 06 Nov 1994 08:49:57 GMT"),
+            Some(wall + day),
+            20,
+            20,
+        ),
+        (
+            Some("Sun, 06 Nov 1994 08:49:57 GMT"),
+            Some(wall - day),
+            20,
+            20,
+        ),
+        (
+            Some("Sun, 06 Nov 1994 08:00:00 GMT"),
+            Some(wall - day),
+            0,
+            1,
+        ),
+        (Some("0"), None, 0, 1),
+        (Some("soon"), None, 0, 1),
+        (Some("-3"), None, 0, 1),
+        (None, None, 0, 1),
     ] {
         let mut limited = Reply::status(429);
         if let Some(value) = value {
             limited = limited.header("Retry-After", value);
         }
-        let clock = if with_date {
-            // The server's own clock is what its date is read by, whatever this machine's says.
+        if clock_with_date.is_some() {
             limited = limited.header("Date", date);
-            VirtualClock::at(wall + Duration::from_secs(86_400))
-        } else {
-            VirtualClock::at(wall)
-        };
+        }
+        let clock = VirtualClock::at(clock_with_date.unwrap_or(wall));
         let server = FaultServer::replies(vec![limited, Reply::json(rows(1))]);
         let mut api = api_at(&server.root(), limits()).with_clock(clock.clone());
         api.fetch(&query(None)).unwrap();
@@ -757,8 +775,17 @@ fn the_token_is_in_no_error_and_no_debug_output() {
         "{}",
         page.origin
     );
-    let elsewhere = next(&format!("http://h.example/{CANARY}?t={CANARY}"));
-    clean(api(&server).fetch(&elsewhere).unwrap_err().to_string());
+    for elsewhere in [
+        format!("http://h.example/{CANARY}?t={CANARY}"),
+        format!("/elsewhere/{CANARY}"),
+    ] {
+        clean(
+            api(&server)
+                .fetch(&next(&elsewhere))
+                .unwrap_err()
+                .to_string(),
+        );
+    }
 }
 
 #[test]
@@ -825,4 +852,58 @@ fn what_the_decoder_should_see_is_passed_on_as_it_is() {
         let zipped = Reply::json(gzip(body.as_bytes())).header("Content-Encoding", "gzip");
         assert_eq!(fetch(zipped).unwrap().body, body.as_bytes());
     }
+}
+
+/// Walks a query of keys to its end.
+fn walk(api: &mut WebApi, filter: Option<&str>) -> Vec<i64> {
+    let mut keys = Vec::new();
+    let resource = "Property".to_owned();
+    let options = QueryOptions {
+        filter: filter.map(str::to_owned),
+        select: Some("ListingKeyNumeric".to_owned()),
+        ..QueryOptions::default()
+    };
+    let mut request = Some(PageRequest::Query { resource, options });
+    while let Some(at) = request {
+        let page = api.fetch(&at).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&page.body).unwrap();
+        let rows = body["value"].as_array().unwrap().iter();
+        keys.extend(rows.map(|row| row["ListingKeyNumeric"].as_i64().unwrap()));
+        request = body["@odata.nextLink"].as_str().map(next);
+    }
+    keys.sort_unstable();
+    keys
+}
+
+#[test]
+fn a_server_that_is_not_ours_understands_our_requests() {
+    let test = "a_server_that_is_not_ours_understands_our_requests";
+    let Some(server) = Server::start(test, env!("CARGO_TARGET_TMPDIR"), 450) else {
+        return;
+    };
+    let mut api = api_at(&server.url(), limits());
+    let schema = Schema::from_metadata(&api.metadata().unwrap()).unwrap();
+    assert_eq!(
+        schema.resource("Property").unwrap().key_field,
+        "ListingKeyNumeric"
+    );
+    let sets = api.service_document().unwrap();
+    assert!(sets.iter().any(|set| set == "Property"), "{sets:?}");
+    let all = walk(&mut api, None);
+    assert_eq!(all.len(), 450);
+    assert!(
+        api.stats().snapshot().requests > 3,
+        "it walked over several pages"
+    );
+    for filter in filters() {
+        let theirs = server.keys(Some(&filter.theirs)).unwrap();
+        assert_eq!(walk(&mut api, Some(&filter.theirs)), theirs, "{filter:?}");
+    }
+    let entity = api.entity("Property", &Value::Int(all[7])).unwrap();
+    let entity: serde_json::Value = serde_json::from_slice(&entity.body).unwrap();
+    assert_eq!(entity["ListingKeyNumeric"].as_i64(), Some(all[7]));
+    let missing = api.entity("Property", &Value::Int(-1)).unwrap_err();
+    assert_eq!(missing.kind, SourceErrorKind::NotFound, "{missing}");
+    let wrong = api.fetch(&query(Some("NoSuchField eq 1"))).unwrap_err();
+    assert_eq!(wrong.kind, SourceErrorKind::Refused, "{wrong}");
 }

@@ -1,5 +1,6 @@
 //! Ingest through the library: what is stored, what is logged, what is put aside.
 
+use Operation::{Delete, Insert, Relist, Update};
 use relist::error::Result;
 use relist::ingest::{IngestOptions, Input};
 use relist::keycode::Key;
@@ -100,7 +101,6 @@ fn a_listing_has_a_history() {
         .iter()
         .map(|c| c.operation)
         .collect();
-    use Operation::{Delete, Insert, Relist, Update};
     assert_eq!(operations, [Insert, Update, Update, Delete, Relist]);
     let changes: Vec<_> = snapshot.changes(1).unwrap().map(|c| c.unwrap()).collect();
     let cut = &changes[0].fields[0];
@@ -256,7 +256,8 @@ fn a_select_keeps_what_it_did_not_ask_for() {
     let (_folder, store) = new_store();
     let full = r#"{"value":[{"ListingKey":"a","ListPrice":1,"City":"Orem"}]}"#;
     ingest_as(&store, "Property", &[full], 1);
-    let part = r#"{"@odata.context":"$metadata#Property(ListingKey,ListPrice)","value":[{"ListingKey":"a","ListPrice":2}]}"#;
+    let part = r#"{"@odata.context":"$metadata#Property(ListingKey,ListPrice)",
+        "value":[{"ListingKey":"a","ListPrice":2}]}"#;
     let report = ingest_as(&store, "Property", &[part], 2);
     assert_eq!(report.field_changes, 1);
     let snapshot = store.snapshot().unwrap();

@@ -240,8 +240,10 @@ impl WebApi {
                     return Err(fail(fault.kind, format!("{} ({why})", fault.reason)));
                 }
                 Decision::Wait(time) => {
+                    let before = self.clock.elapsed();
                     self.clock.sleep(time, &self.transport.stop);
-                    self.transport.stats.waited(time);
+                    let slept = self.clock.elapsed().saturating_sub(before);
+                    self.transport.stats.waited(slept);
                     spent.waited = spent.waited.saturating_add(time);
                 }
             }

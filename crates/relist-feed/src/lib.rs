@@ -19,8 +19,8 @@
 // The order of these lines is the order of the layers: a module names only those above it.
 mod stats;
 mod token;
-mod url;
 mod error;
+mod url;
 mod profile;
 mod policy;
 mod retry;

@@ -5,6 +5,7 @@
 //! new provider is a file, not code. A mistyped name in it is an error, never ignored.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use relist::value::DateTime;
 use serde::Deserialize;
@@ -243,6 +244,8 @@ pub struct ResourceRules {
     pub walk: Walk,
     /// Rows a page, at most, for a plain query.
     pub page_size: Option<u64>,
+    /// Rows a page, at most, when nothing but keys and timestamps is selected.
+    pub page_size_keys: Option<u64>,
     /// Whether the server accepts `$orderby`.
     pub orderby: bool,
     /// `$select` of every query.
@@ -281,6 +284,18 @@ impl Profile {
         Ok(profile)
     }
 
+    /// Reads a profile from a file of the user's own.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let origin = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Profile::from_toml(&text, &origin),
+            Err(error) => Err(ConfigError::Profile {
+                origin,
+                reason: error.to_string(),
+            }),
+        }
+    }
+
     /// The rules for one resource, whether or not the profile names it.
     pub fn rules(&self, resource: &str) -> ResourceRules {
         let own = self.resources.get(resource).cloned().unwrap_or_default();
@@ -292,17 +307,16 @@ impl Profile {
                     .unwrap_or_else(|| self.cursor.field.clone()),
             )
         };
+        let expanded = self.page_size_expanded.filter(|_| own.expand.is_some());
+        let page_size = own.page_size.or(expanded).or(self.page_size);
         ResourceRules {
             resource: resource.to_owned(),
             path: own.path.unwrap_or_else(|| resource.to_owned()),
             key: own.key,
             cursor_field,
             walk: own.walk.unwrap_or(self.walk),
-            page_size: own.page_size.or(if own.expand.is_some() {
-                self.page_size_expanded.or(self.page_size)
-            } else {
-                self.page_size
-            }),
+            page_size,
+            page_size_keys: self.page_size_keys.or(page_size),
             orderby: own.orderby.unwrap_or(self.orderby),
             select: own.select,
             expand: own.expand,
@@ -414,6 +428,12 @@ impl Profile {
             return Err("`walk = \"keyset\"` needs `orderby = true`".to_owned());
         }
         for (name, own) in &self.resources {
+            let rules = self.rules(name);
+            if rules.walk == Walk::Keyset && !rules.orderby {
+                return Err(format!(
+                    "resources.{name}: `walk = \"keyset\"` needs `orderby = true`"
+                ));
+            }
             if own.full && own.cursor_field.is_some() {
                 return Err(format!(
                     "resources.{name}: `full` and `cursor_field` exclude each other"
@@ -543,6 +563,8 @@ mod tests {
         assert_eq!(profile.rules("Property").path, "Property/replication");
         assert_eq!(profile.rules("Property").page_size, Some(2000));
         assert_eq!(profile.rules("Member").page_size, Some(1000));
+        assert_eq!(profile.rules("Office").page_size, Some(5000));
+        assert_eq!(profile.rules("Member").page_size_keys, Some(300_000));
         assert_eq!(
             profile
                 .filter(Some("A eq 1 or B eq 2"), true)
@@ -595,6 +617,11 @@ mod tests {
                 "walk = \"nextlink\"",
                 "walk = \"keyset\"\norderby = false",
                 "orderby",
+            ),
+            (
+                "[auth]",
+                "[resources.A]\nwalk = \"keyset\"\norderby = false\n[auth]",
+                "resources.A",
             ),
             ("walk =", "base_url = \"https://{host}/x\"\nwalk =", "host"),
         ] {

@@ -2,6 +2,7 @@
 //!
 //! Nothing here retries, waits or knows OData.
 
+use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,7 +46,7 @@ impl Default for Limits {
 }
 
 /// The way to the server, where it is not the plain one.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Network {
     /// An HTTP proxy for https requests: `http://proxy.example:3128`.
     ///
@@ -55,6 +56,16 @@ pub struct Network {
     pub proxy: Option<String>,
     /// PEM certificates of authorities to trust beside the system's.
     pub ca_pem: Option<Vec<u8>>,
+}
+
+/// Shows what is set and not how: a proxy's URL may hold its password.
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Network")
+            .field("proxy", &self.proxy.is_some())
+            .field("ca_pem", &self.ca_pem.is_some())
+            .finish()
+    }
 }
 
 /// A whole answer with status 200.
@@ -233,9 +244,15 @@ impl Transport {
         } else if error.is_timeout() {
             format!("no answer within {}", retry::human(self.limits.read))
         } else if error.is_connect() {
-            format!("cannot connect: {}", causes(&error))
+            let cause = cause(&error);
+            let reason = format!("cannot connect: {cause}");
+            if cause.contains("peer certificate") {
+                // It will be no better in a minute.
+                return Fault::lasting(SourceErrorKind::Unavailable, reason);
+            }
+            reason
         } else {
-            format!("no answer: {}", causes(&error))
+            format!("no answer: {}", cause(&error))
         };
         Fault::passing(SourceErrorKind::Unavailable, what)
     }
@@ -250,7 +267,7 @@ impl Transport {
             let reason = format!("the body stopped for {limit} after {so_far} bytes");
             return Fault::passing(SourceErrorKind::Unavailable, reason);
         }
-        let cause = inner.map_or_else(|| error.to_string(), |e| causes(e));
+        let cause = inner.map_or_else(|| error.to_string(), |e| cause(e));
         let reason = format!("the body ended early, after {so_far} bytes: {cause}");
         Fault::passing(SourceErrorKind::Malformed, reason)
     }
@@ -268,7 +285,7 @@ fn build_client(
     let wrong = |what| {
         move |error: reqwest::Error| ConfigError::Client {
             what,
-            reason: causes(&error.without_url()),
+            reason: cause(&error.without_url()),
         }
     };
     let mut builder = Client::builder()
@@ -334,17 +351,12 @@ fn to_datetime(time: SystemTime) -> Option<DateTime> {
     })
 }
 
-/// An error and its causes in a line, without repeating what a cause says already.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut out = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        if !out.contains(&text) {
-            out.push_str(": ");
-            out.push_str(&text);
-        }
-        next = cause.source();
+/// What lies at the bottom of an error: `Connection refused (os error 111)`. The layers above it
+/// only say that a request failed.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut deepest = error;
+    while let Some(next) = deepest.source() {
+        deepest = next;
     }
-    out
+    deepest.to_string()
 }

@@ -526,6 +526,52 @@ mod tests {
     }
 
     #[test]
+    fn no_link_at_all_leads_out() {
+        let pieces = [
+            "https:",
+            "http:",
+            "//",
+            "/",
+            "\\",
+            "..",
+            ".",
+            "%2e",
+            "%2f",
+            "@",
+            ":",
+            ":443",
+            "?",
+            "#",
+            "evil.example",
+            "api.example.com",
+            "reso",
+            "/reso/odata/",
+            "Property",
+            "\t",
+            " ",
+            "%00",
+            "[::1]",
+            "\u{3002}",
+            "&a=b",
+        ];
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut followed = 0;
+        for _ in 0..100_000 {
+            let count = random.usize(1..8);
+            let link: String = (0..count).filter_map(|_| random.choice(pieces)).collect();
+            if let Ok(url) = root().next("Property", &link) {
+                let text = url.as_str();
+                assert!(
+                    text.starts_with("https://api.example.com/reso/odata/"),
+                    "{link}: {text}"
+                );
+                followed += 1;
+            }
+        }
+        assert!(followed > 1_000, "{followed}");
+    }
+
+    #[test]
     fn secrets_are_not_shown() {
         let token = Token::from_env_value("T", "s3cr3t-token").unwrap();
         let url = Url::parse("https://h/x?access_token=abc&$skip=2&q=s3cr3t-token").unwrap();

@@ -3,6 +3,7 @@
 //! `cargo run -p relist-sim --example serve -- --port 8080 --seed 1 --listings 2000
 //! --days-per-minute 1`
 
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -41,9 +42,24 @@ fn arguments() -> Result<Arguments, String> {
     Ok(out)
 }
 
+#[expect(clippy::print_stderr, reason = "an example talks to a person")]
+fn main() -> ExitCode {
+    match arguments().map(serve) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("error: {error}\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
 #[expect(clippy::print_stdout, reason = "an example talks to a person")]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let arguments = arguments().map_err(|error| format!("{error}\n{USAGE}"))?;
+#[expect(clippy::needless_pass_by_value, reason = "called once, by `map`")]
+fn serve(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let size = Size::listings(arguments.listings);
     let market = Arc::new(Mutex::new(Market::new(arguments.seed, size)));
     let options = Options {

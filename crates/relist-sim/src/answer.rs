@@ -31,6 +31,8 @@ pub(crate) struct Window {
     pub(crate) size: u64,
     /// Only rows whose key is above this one.
     pub(crate) after: Option<Key>,
+    /// Whether the filter is one comparison and nothing else.
+    pub(crate) one_condition: bool,
 }
 
 /// A row as filters see it.
@@ -68,19 +70,19 @@ pub(crate) fn page(
         fields,
         row,
     };
-    let matches = |row: RowId| {
-        query
-            .predicate
-            .as_ref()
-            .is_none_or(|p| p.matches(&seen(row)))
-    };
+    // Where the path is the whole filter, the rows need no second look.
+    let residual = query
+        .predicate
+        .as_ref()
+        .filter(|_| !(window.one_condition && path.exact));
+    let matches = |row: RowId| residual.is_none_or(|p| p.matches(&seen(row)));
     let wanted = window.skip.saturating_add(window.size);
     // A count of all rows needs no look at them.
     let free_count = (query.count && query.predicate.is_none()).then(|| backend.count(resource));
-    let in_order = path.gives(&order);
+    let in_order = path.access.gives(&order);
     let must_see_all = !in_order || query.count && free_count.is_none();
     let (mut rows, mut total) = (Vec::new(), 0_u64);
-    path.visit(backend, resource, &mut |row| {
+    path.access.visit(backend, resource, &mut |row| {
         if matches(row) {
             // Of rows in order, those of earlier pages are only counted.
             if !in_order || total >= window.skip && total <= wanted {
@@ -91,7 +93,7 @@ pub(crate) fn page(
         must_see_all || total <= wanted
     });
     if !in_order {
-        sort(&mut rows, &order, &seen, fields);
+        sort(backend, resource, &mut rows, &order, &seen);
         let skip = usize::try_from(window.skip)
             .unwrap_or(usize::MAX)
             .min(rows.len());
@@ -100,7 +102,22 @@ pub(crate) fn page(
     let size = usize::try_from(window.size).unwrap_or(usize::MAX);
     let more = rows.len() > size;
     rows.truncate(size);
-    let count = query.count.then(|| free_count.unwrap_or(total));
+    let count = query.count.then(|| match (free_count, &window.after) {
+        (Some(count), _) => count,
+        (None, None) => total,
+        // What came before this page counts as well.
+        (None, Some(_)) => {
+            let all = Window {
+                skip: 0,
+                size: 0,
+                after: None,
+                ..*window
+            };
+            page(backend, resource, fields, query, &all)
+                .count
+                .unwrap_or(total)
+        }
+    });
     Page {
         rows,
         count,
@@ -109,43 +126,29 @@ pub(crate) fn page(
     }
 }
 
+/// Sorts rows into the order asked for, those alike by key.
 fn sort<'a>(
+    backend: &dyn Backend,
+    resource: usize,
     rows: &mut Vec<RowId>,
     order: &Order<'_>,
     seen: &dyn Fn(RowId) -> Seen<'a>,
-    fields: &Resource,
 ) {
-    let key_field = fields.field_id(&fields.key_field);
-    let mut keyed: Vec<_> = rows
-        .iter()
-        .map(|id| {
-            let row = seen(*id);
-            let sort_key: Vec<Value<'static>> = match order {
-                Order::Key | Order::Modified => Vec::new(),
-                Order::Other(by) => by.key(&row).into_iter().map(Value::into_owned).collect(),
-            };
-            let key = key_field
-                .and_then(|f| row.value(f))
-                .unwrap_or(Value::Null)
-                .into_owned();
-            let stamp = fields
-                .field_id(STAMP)
-                .filter(|_| matches!(order, Order::Modified));
-            let stamp = stamp
-                .and_then(|f| row.value(f))
-                .unwrap_or(Value::Null)
-                .into_owned();
-            (sort_key, stamp, key, *id)
-        })
-        .collect();
-    keyed.sort_by(|a, b| {
-        let by_order = match order {
-            Order::Other(by) => by.compare(&a.0, &b.0),
-            Order::Key | Order::Modified => a.1.total_cmp(&b.1),
-        };
-        by_order.then_with(|| a.2.total_cmp(&b.2))
-    });
-    *rows = keyed.into_iter().map(|(.., id)| id).collect();
+    backend.sort_by_key(resource, rows);
+    let by = match order {
+        Order::Key => return,
+        Order::Modified(by) | Order::Other(by) => by,
+    };
+    let key = |id: &RowId| {
+        by.key(&seen(*id))
+            .into_iter()
+            .map(Value::into_owned)
+            .collect()
+    };
+    let mut keyed: Vec<(Vec<Value<'static>>, RowId)> =
+        rows.iter().map(|id| (key(id), *id)).collect();
+    keyed.sort_by(|a, b| by.compare(&a.0, &b.0));
+    *rows = keyed.into_iter().map(|(_, id)| id).collect();
 }
 
 const STAMP: &str = "ModificationTimestamp";
@@ -155,7 +158,7 @@ enum Order<'q> {
     /// By key: also when no order is asked for.
     Key,
     /// By ModificationTimestamp, then by key.
-    Modified,
+    Modified(&'q OrderBy),
     /// Some other.
     Other(&'q OrderBy),
 }
@@ -169,11 +172,11 @@ impl<'q> Order<'q> {
         let stamp = fields.field_id(STAMP);
         match orderby.plain().as_deref() {
             Some([(first, false), ..]) if Some(*first) == key => Order::Key,
-            Some([(first, false)]) if Some(*first) == stamp => Order::Modified,
+            Some([(first, false)]) if Some(*first) == stamp => Order::Modified(orderby),
             Some([(first, false), (second, false), ..])
                 if Some(*first) == stamp && Some(*second) == key =>
             {
-                Order::Modified
+                Order::Modified(orderby)
             }
             _ => Order::Other(orderby),
         }
@@ -181,7 +184,13 @@ impl<'q> Order<'q> {
 }
 
 /// How rows are found.
-enum Path {
+struct Path {
+    access: Find,
+    /// Whether every row found passes the condition that led to it.
+    exact: bool,
+}
+
+enum Find {
     /// These keys and no others.
     Keys(Vec<Key>),
     /// A scan.
@@ -195,7 +204,7 @@ impl Path {
         let key = fields.field_id(&fields.key_field);
         let stamp = fields.field_id(STAMP);
         let mut above = window.after.clone().map(|key| (key, false));
-        let mut since = None;
+        let (mut since, mut key_used, mut stamp_used) = (None, false, false);
         let conjuncts = query
             .predicate
             .as_ref()
@@ -205,7 +214,10 @@ impl Path {
             match conjunct.test {
                 FieldTest::Compare(CompareOp::Eq, value) if on_key => {
                     if let Some(key) = key_of(value) {
-                        return Path::Keys(vec![key]);
+                        return Path {
+                            access: Find::Keys(vec![key]),
+                            exact: true,
+                        };
                     }
                 }
                 FieldTest::In(values) if on_key => {
@@ -213,55 +225,67 @@ impl Path {
                     keys.sort();
                     keys.dedup();
                     if keys.len() == values.len() && window.after.is_none() {
-                        return Path::Keys(keys);
+                        return Path {
+                            access: Find::Keys(keys),
+                            exact: true,
+                        };
                     }
                 }
                 FieldTest::Compare(op @ (CompareOp::Gt | CompareOp::Ge), value) if on_key => {
                     let bound = key_of(value).map(|key| (key, op == CompareOp::Ge));
+                    key_used = bound.is_some();
                     // The higher bound is the better one; an exclusive one is the higher of two.
                     above = above
                         .into_iter()
                         .chain(bound)
                         .max_by(|a, b| a.0.cmp(&b.0).then_with(|| b.1.cmp(&a.1)));
                 }
-                FieldTest::Compare(CompareOp::Gt | CompareOp::Ge, Value::DateTime(at))
+                FieldTest::Compare(op @ (CompareOp::Gt | CompareOp::Ge), Value::DateTime(at))
                     if Some(conjunct.field) == stamp =>
                 {
                     since = since.max(Seconds::try_from(at.seconds.max(0)).ok());
+                    stamp_used = op == CompareOp::Ge && at.nanos == 0 && at.seconds >= 0;
                 }
                 _ => {}
             }
         }
-        Path::Scan(match (order, above, since) {
+        let (access, exact) = match (order, above, since) {
             (Order::Key | Order::Other(_), Some((key, inclusive)), _)
-            | (Order::Modified, Some((key, inclusive)), None) => {
-                Access::KeyAbove { key, inclusive }
+            | (Order::Modified(_), Some((key, inclusive)), None) => {
+                (Access::KeyAbove { key, inclusive }, key_used)
             }
-            (_, _, Some(at)) => Access::ModifiedSince { at },
-            (Order::Modified, None, None) => Access::ByModified,
-            _ => Access::All,
-        })
+            (_, _, Some(at)) => (Access::ModifiedSince { at }, stamp_used),
+            (Order::Modified(_), None, None) => (Access::ByModified, false),
+            _ => (Access::All, false),
+        };
+        Path {
+            access: Find::Scan(access),
+            exact,
+        }
     }
+}
 
+impl Find {
     /// Whether the rows come in that order.
     fn gives(&self, order: &Order<'_>) -> bool {
         match (self, order) {
-            (Path::Keys(keys), _) => keys.len() < 2 || matches!(order, Order::Key),
-            (Path::Scan(Access::All | Access::KeyAbove { .. }), Order::Key)
-            | (Path::Scan(Access::ModifiedSince { .. } | Access::ByModified), Order::Modified) => {
-                true
+            (Find::Keys(keys), _) => keys.len() < 2 || matches!(order, Order::Key),
+            (Find::Scan(Access::All | Access::KeyAbove { .. }), order) => {
+                matches!(order, Order::Key)
             }
-            _ => false,
+            (Find::Scan(Access::ModifiedSince { .. } | Access::ByModified), order) => {
+                matches!(order, Order::Modified(_))
+            }
         }
     }
 
     fn visit(&self, backend: &dyn Backend, resource: usize, visit: &mut dyn FnMut(RowId) -> bool) {
         match self {
-            Path::Keys(keys) => {
+            Find::Keys(keys) => {
                 let rows = keys.iter().filter_map(|key| backend.find(resource, key));
                 rows.into_iter().all(visit);
             }
-            Path::Scan(access) => backend.scan(resource, access, visit),
+            Find::Scan(access) => backend.scan(resource, access, visit),
         }
     }
 }

@@ -65,6 +65,9 @@ pub trait Backend: Send {
     /// Calls `visit` with each row that `access` names, until it answers false.
     fn scan(&self, resource: usize, access: &Access, visit: &mut dyn FnMut(RowId) -> bool);
 
+    /// Sorts rows by key.
+    fn sort_by_key(&self, resource: usize, rows: &mut [RowId]);
+
     /// The row of that key; a key's string twin is a key as well.
     fn find(&self, resource: usize, key: &Key) -> Option<RowId>;
 

@@ -18,6 +18,19 @@ pub(crate) enum Kind {
     Land,
 }
 
+impl Kind {
+    /// The kind of the home of that seed.
+    pub(crate) fn of(seed: u64) -> Self {
+        match below(roll(seed, 101), 100) {
+            0..66 => Kind::House,
+            66..80 => Kind::Townhouse,
+            80..89 => Kind::Condo,
+            89..94 => Kind::Twin,
+            _ => Kind::Land,
+        }
+    }
+}
+
 /// A home, worked out of its seed.
 #[derive(Debug, Clone)]
 pub(crate) struct Home {
@@ -59,15 +72,8 @@ impl Home {
     /// Works a home out of its seed.
     pub(crate) fn new(seed: u64) -> Self {
         let draw = |purpose, bound| below(roll(seed, purpose), bound);
-        let weight = draw(100, total_weight());
-        let city = city_at(weight);
-        let kind = match draw(101, 100) {
-            0..66 => Kind::House,
-            66..80 => Kind::Townhouse,
-            80..89 => Kind::Condo,
-            89..94 => Kind::Twin,
-            _ => Kind::Land,
-        };
+        let city = city_at(draw(100, total_weight()));
+        let kind = Kind::of(seed);
         let (smallest, spread) = match kind {
             Kind::House => (1_000, 3_400),
             Kind::Townhouse => (1_100, 1_500),
@@ -79,7 +85,7 @@ impl Home {
         let above = if land {
             0
         } else {
-            smallest + (draw(102, spread) + draw(103, spread)) / 2
+            smallest + u32::midpoint(draw(102, spread), draw(103, spread))
         };
         let deep = matches!(kind, Kind::House | Kind::Twin) && draw(104, 100) < 72;
         let basement = if deep { above / 2 } else { 0 };

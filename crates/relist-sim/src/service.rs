@@ -5,15 +5,17 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use relist::odata::{Query, bind_select, parse_select};
+use relist::odata::bind_select;
 use relist::schema::{Resource, Schema};
 use relist::value::Timestamp;
 
 use crate::answer::{Page, Window, page};
+use crate::asked::Asked;
+use crate::asked::{Expand, Refusal, Token, asked, find, parse_key, preferred_size, seal};
 use crate::backend::{Backend, Key, RowId};
 use crate::edmx;
 use crate::http::{Request, Response, encode};
-use crate::server::{NextLink, Options, lock};
+use crate::options::{NextLink, Options, lock};
 use crate::text::{http_date, json_str};
 
 /// The answers of a server.
@@ -23,9 +25,6 @@ pub(crate) struct Service {
     metadata: String,
     pages: AtomicU64,
 }
-
-/// What went wrong: a status and a message.
-type Refusal = (u16, String);
 
 /// An answer before it is a response: a content type and a body.
 struct Content {
@@ -44,29 +43,6 @@ impl Content {
             applied: None,
         }
     }
-}
-
-/// What a page is asked for with, besides the query itself.
-struct Asked {
-    query: Query,
-    expand: Vec<Expand>,
-    token: Option<Token>,
-    /// The options that the next page repeats.
-    repeated: Vec<(String, String)>,
-}
-
-struct Expand {
-    name: String,
-    target: usize,
-    select: Option<Vec<usize>>,
-}
-
-/// Where a walk by `$skiptoken` stands.
-enum Token {
-    /// After so many rows.
-    Offset(u64),
-    /// After this key, when so many rows were given.
-    After(Key, u64),
 }
 
 impl Service {
@@ -220,7 +196,7 @@ impl Service {
                 self.before_page();
                 self.set(request, name, &*lock(rows))
             }
-            (None, "$count") => self.count(request, name, &*lock(rows)),
+            (None, "$count") => Service::count(request, name, &*lock(rows)),
             (Some(key), "") => self.entity(request, name, &key, &*lock(rows)),
             (Some(key), navigation) => {
                 self.navigation(request, (name, &key), navigation, &*lock(rows))
@@ -266,6 +242,7 @@ impl Service {
             skip,
             size: limit.min(left),
             after,
+            one_condition: asked.one_condition(),
         };
         let found = page(rows, resource, fields, &bound, &window);
         let select: Option<Vec<usize>> = bound
@@ -349,7 +326,7 @@ impl Service {
         }
     }
 
-    fn count(&self, request: &Request, name: &str, rows: &dyn Backend) -> Result<Content, Refusal> {
+    fn count(request: &Request, name: &str, rows: &dyn Backend) -> Result<Content, Refusal> {
         let (resource, fields) = find(rows.schema(), name)?;
         let mut asked = asked(rows.schema(), fields, &request.options())?;
         asked.query.count = true;
@@ -358,10 +335,12 @@ impl Service {
             .query
             .bind(rows.schema(), now)
             .map_err(|e| (400, e.to_string()))?;
+        let one_condition = asked.one_condition();
         let window = Window {
             skip: 0,
             size: 0,
             after: None,
+            one_condition,
         };
         let count = page(rows, resource, fields, &bound, &window)
             .count
@@ -518,15 +497,6 @@ fn key_text(rows: &dyn Backend, resource: usize, fields: &Resource, row: RowId) 
     }
 }
 
-fn find<'s>(schema: &'s Schema, name: &str) -> Result<(usize, &'s Resource), Refusal> {
-    let found = schema
-        .resources
-        .iter()
-        .enumerate()
-        .find(|(_, r)| r.name == name);
-    found.ok_or_else(|| (404, format!("there is no resource {name}")))
-}
-
 fn find_row(
     rows: &dyn Backend,
     resource: usize,
@@ -537,158 +507,58 @@ fn find_row(
         .ok_or_else(|| (404, format!("{} has no key {key}", fields.name)))
 }
 
-/// A key as it stands between the parentheses.
-fn parse_key(text: &str) -> Option<Key> {
-    match text.strip_prefix('\'').and_then(|t| t.strip_suffix('\'')) {
-        Some(inner) => Some(Key::Str(inner.replace("''", "'"))),
-        None => text.parse().ok().map(Key::Int),
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{Market, Server, Size};
+
+    /// The head and the body of an answer.
+    fn get(server: &Server, headers: &str) -> (String, Vec<u8>) {
+        let url = server.base_url();
+        let (host, path) = url
+            .strip_prefix("http://")
+            .unwrap()
+            .split_once('/')
+            .unwrap();
+        let mut stream = TcpStream::connect(host).unwrap();
+        let token = server.token();
+        let request = format!(
+            "GET /{path}/Property?$top=50 HTTP/1.1\r\nAuthorization: Bearer {token}\r\n\
+             {headers}Connection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+        (
+            String::from_utf8(answer[..end].to_vec()).unwrap(),
+            answer[end + 4..].to_vec(),
+        )
     }
-}
 
-/// The page size of `Prefer: odata.maxpagesize=50`.
-fn preferred_size(request: &Request) -> Option<u64> {
-    let prefer = request.header("prefer")?;
-    prefer.split(',').find_map(|preference| {
-        let (name, value) = preference.split_once('=')?;
-        let known = matches!(name.trim(), "odata.maxpagesize" | "maxpagesize");
-        value
-            .trim()
-            .trim_matches('"')
-            .parse()
-            .ok()
-            .filter(|_| known)
-    })
-}
-
-/// Sorts out the options of a request. Those without a `$` are the client's own and are ignored.
-fn asked(
-    schema: &Schema,
-    fields: &Resource,
-    options: &[(String, String)],
-) -> Result<Asked, Refusal> {
-    let (mut expand, mut token) = (Vec::new(), None);
-    let (mut plain, mut repeated) = (Vec::new(), Vec::new());
-    for (name, value) in options.iter().filter(|(name, _)| name.starts_with('$')) {
-        if !matches!(name.as_str(), "$skip" | "$top" | "$skiptoken") {
-            repeated.push((name.clone(), value.clone()));
-        }
-        match name.as_str() {
-            "$expand" => expand = parse_expand(schema, fields, value)?,
-            "$skiptoken" => {
-                let bad = || {
-                    (
-                        400,
-                        format!("$skiptoken {value} is not one of this server's"),
-                    )
-                };
-                token = Some(unseal(fields, schema, value).ok_or_else(bad)?);
-            }
-            "$format" if value == "json" || value == "application/json" => {}
-            "$apply" | "$search" | "$compute" | "$levels" => {
-                return Err((501, format!("{name} is not implemented")));
-            }
-            _ => plain.push((name.clone(), value.clone())),
-        }
-    }
-    let query =
-        Query::from_options(fields.name.as_str(), &plain).map_err(|e| (400, e.to_string()))?;
-    Ok(Asked {
-        query,
-        expand,
-        token,
-        repeated,
-    })
-}
-
-/// `Media,OpenHouse($select=OpenHouseKey,OpenHouseDate)`.
-fn parse_expand(schema: &Schema, fields: &Resource, text: &str) -> Result<Vec<Expand>, Refusal> {
-    let mut out = Vec::new();
-    for item in split_outside_parentheses(text) {
-        let (name, inner) = match item.split_once('(') {
-            None => (item, None),
-            Some((name, inner)) => (name, inner.strip_suffix(')')),
+    #[test]
+    fn bodies_are_compressed_for_who_accepts_it() {
+        let market = Arc::new(Mutex::new(Market::new(1, Size::listings(60))));
+        let server = Server::start(Arc::clone(&market), Options::default()).unwrap();
+        let (head, plain) = get(&server, "");
+        assert!(!head.contains("Content-Encoding"));
+        let (head, packed) = get(&server, "Accept-Encoding: gzip, br\r\n");
+        assert!(head.contains("Content-Encoding: gzip"));
+        assert!(packed.len() < plain.len() / 2);
+        let mut unpacked = Vec::new();
+        flate2::read::GzDecoder::new(&packed[..])
+            .read_to_end(&mut unpacked)
+            .unwrap();
+        assert_eq!(unpacked, plain);
+        let never = Options {
+            gzip: false,
+            ..Options::default()
         };
-        let known = fields.navigation.iter().find(|n| n.name == name);
-        let unknown = || {
-            (
-                400,
-                format!(
-                    "$expand: {} has no navigation property {name:?}",
-                    fields.name
-                ),
-            )
-        };
-        let (target, shape) = find(schema, &known.ok_or_else(unknown)?.target)?;
-        let select = match inner.map(|inner| inner.strip_prefix("$select=")) {
-            None => None,
-            Some(None) => {
-                return Err((
-                    400,
-                    format!("$expand: only $select is supported in {item:?}"),
-                ));
-            }
-            Some(Some(select)) => {
-                let parsed = parse_select(select).map_err(|e| (400, e.to_string()))?;
-                bind_select(&parsed, select, schema, shape).map_err(|e| (400, e.to_string()))?
-            }
-        };
-        let select = select.map(|ids| ids.iter().map(|id| usize::from(id.0)).collect());
-        out.push(Expand {
-            name: name.to_owned(),
-            target,
-            select,
-        });
+        let server = Server::start(market, never).unwrap();
+        assert_eq!(get(&server, "Accept-Encoding: gzip\r\n").1, plain);
     }
-    Ok(out)
-}
-
-fn split_outside_parentheses(text: &str) -> Vec<&str> {
-    let (mut depth, mut start, mut parts) = (0_u32, 0, Vec::new());
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            ',' if depth == 0 => {
-                parts.push(text.get(start..at).unwrap_or_default());
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(text.get(start..).unwrap_or_default());
-    parts.into_iter().map(str::trim).collect()
-}
-
-/// What makes a token opaque: clients must not read it, so it does not read well.
-const VEIL: u8 = 0x5a;
-
-fn seal(token: &str) -> String {
-    use std::fmt::Write as _;
-    token.bytes().fold(String::new(), |mut out, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{:02x}", byte ^ VEIL);
-        out
-    })
-}
-
-fn unseal(fields: &Resource, schema: &Schema, sealed: &str) -> Option<Token> {
-    let bytes: Option<Vec<u8>> = (0..sealed.len())
-        .step_by(2)
-        .map(|at| Some(u8::from_str_radix(sealed.get(at..at + 2)?, 16).ok()? ^ VEIL))
-        .collect();
-    let token = String::from_utf8(bytes?).ok()?;
-    if let Some(given) = token.strip_prefix('o') {
-        return given.parse().ok().map(Token::Offset);
-    }
-    let (given, key) = token.strip_prefix('k')?.split_once(':')?;
-    let resource = schema.resource(&fields.name)?;
-    let numeric = resource
-        .field_named(&resource.key_field)
-        .is_some_and(|f| f.ty == relist::schema::FieldType::Int);
-    let key = if numeric {
-        Key::Int(key.parse().ok()?)
-    } else {
-        Key::Str(key.to_owned())
-    };
-    Some(Token::After(key, given.parse().ok()?))
 }

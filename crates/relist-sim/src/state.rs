@@ -113,7 +113,7 @@ pub(crate) struct Listing {
     /// How often the tax figure was corrected.
     pub(crate) tax: u16,
     /// The photos; [`None`] until they first change, for then they follow from the home.
-    pub(crate) photos: Option<Box<Vec<Photo>>>,
+    pub(crate) photos: Option<Vec<Photo>>,
 }
 
 /// A photo of a listing.
@@ -138,17 +138,20 @@ impl Listing {
         4 + crate::rng::below(roll(self.home ^ u64::from(self.key), 20), 28)
     }
 
+    /// The photo at that place of the gallery, counted from 0.
+    pub(crate) fn photo(&self, place: usize) -> Option<Photo> {
+        match &self.photos {
+            Some(photos) => photos.get(place).copied(),
+            None => (place < self.first_photos() as usize).then(|| Photo {
+                seed: roll(self.home ^ u64::from(self.key), 1_000 + place as u64),
+                modified: self.entered,
+            }),
+        }
+    }
+
     /// The photos in their order.
     pub(crate) fn photos(&self) -> Vec<Photo> {
-        match &self.photos {
-            Some(photos) => photos.as_ref().clone(),
-            None => (0..u64::from(self.first_photos()))
-                .map(|at| Photo {
-                    seed: roll(self.home ^ u64::from(self.key), 1_000 + at),
-                    modified: self.entered,
-                })
-                .collect(),
-        }
+        (0..).map_while(|place| self.photo(place)).collect()
     }
 }
 

@@ -4,7 +4,7 @@
 pub type Seconds = u32;
 
 /// Seconds in a day.
-pub const DAY: Seconds = 86_400;
+pub(crate) const DAY: Seconds = 86_400;
 
 /// Appends a number.
 pub(crate) fn int(out: &mut Vec<u8>, value: u64) {
@@ -20,7 +20,7 @@ pub(crate) fn hundredths(out: &mut Vec<u8>, value: u64) {
     int(out, value / 100);
     out.push(b'.');
     out.push(digit(value / 10 % 10));
-    if value % 10 != 0 {
+    if !value.is_multiple_of(10) {
         out.push(digit(value % 10));
     }
 }

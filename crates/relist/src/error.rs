@@ -11,10 +11,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// A page or a record could not be read. Nothing of it was applied; see [`DecodeError`].
     #[error(transparent)]
-    Decode(#[from] DecodeError),
+    Decode(Box<DecodeError>),
     /// A query is wrong. The error points at the place; see [`QueryError`].
     #[error(transparent)]
-    Query(#[from] QueryError),
+    Query(Box<QueryError>),
     /// `$metadata` could not be read.
     #[error("$metadata: {reason} (at byte {offset})")]
     Metadata {
@@ -90,6 +90,18 @@ pub enum Error {
         /// The operating system's answer.
         source: std::io::Error,
     },
+}
+
+impl From<DecodeError> for Error {
+    fn from(error: DecodeError) -> Self {
+        Error::Decode(Box::new(error))
+    }
+}
+
+impl From<QueryError> for Error {
+    fn from(error: QueryError) -> Self {
+        Error::Query(Box::new(error))
+    }
 }
 
 fn holder(pid: Option<u32>) -> String {

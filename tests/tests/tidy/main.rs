@@ -123,13 +123,12 @@ fn bans(source: &Source) -> Vec<String> {
 
 /// The modules of a crate root in their order.
 fn layers(root: &str) -> Vec<String> {
-    let lines = root
-        .lines()
-        .filter_map(|l| l.strip_prefix("pub ").unwrap_or(l).strip_prefix("mod "));
-    lines
-        .filter_map(|l| l.strip_suffix(';'))
-        .map(str::to_owned)
-        .collect()
+    let modules = root.lines().filter_map(|line| {
+        let (visibility, name) = line.split_once("mod ")?;
+        let is_module = visibility.is_empty() || visibility.starts_with("pub");
+        is_module.then_some(name)?.strip_suffix(';')
+    });
+    modules.map(str::to_owned).collect()
 }
 
 fn upward_imports(layers: &[String], source: &Source) -> Vec<String> {
@@ -493,7 +492,7 @@ fn planted_names_are_caught() {
 
 #[test]
 fn planted_upward_imports_are_caught() {
-    let layers = layers("pub mod error;\npub mod value;\nmod store;\npub mod query;\n");
+    let layers = layers("pub mod error;\npub(crate) mod value;\nmod store;\npub mod query;\n");
     let caught = |path: &str, text: &str| {
         upward_imports(&layers, &Source::new(&format!("{LIBRARY}{path}"), text)).len()
     };

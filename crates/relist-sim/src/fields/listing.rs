@@ -31,9 +31,9 @@ impl PropertyView<'_> {
     /// Writes a value that only a building has; land has null there.
     fn built(&self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>, &Home)) {
         if self.home.is_land() {
-            null(out)
+            null(out);
         } else {
-            write(out, &self.home)
+            write(out, &self.home);
         }
     }
 
@@ -49,9 +49,9 @@ impl PropertyView<'_> {
     /// Writes what only a sale has.
     fn sold(&self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>, &Listing)) {
         if self.listing.status == Status::Closed {
-            write(out, self.listing)
+            write(out, self.listing);
         } else {
-            null(out)
+            null(out);
         }
     }
 
@@ -66,9 +66,9 @@ impl PropertyView<'_> {
     /// Writes something of the association, null where there is none.
     fn dues(&self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>, &Home)) {
         if self.home.dues == 0 {
-            null(out)
+            null(out);
         } else {
-            write(out, &self.home)
+            write(out, &self.home);
         }
     }
 
@@ -298,7 +298,7 @@ columns! {
         quoted(o, |o| {
             text::escaped(o, "https://tours.example.com/");
             int(o, v.home.draw(249, 9_000_000));
-        })
+        });
     };
     "Zoning" Str, |v, o| str(o, v.home.pick(250, words::ZONINGS));
     "AssociationYN" Bool, |v, o| bool(o, v.home.dues > 0);

@@ -103,15 +103,55 @@ impl View<'_> {
     }
 
     /// The values of all fields in order, each with its name.
-    pub(crate) fn cells(&self) -> Vec<(&'static str, Vec<u8>)> {
-        with_table!(self, |view, table| table
-            .iter()
-            .map(|column| {
-                let mut value = Vec::new();
-                (column.write)(view, &mut value);
-                (column.name, value)
-            })
-            .collect())
+    pub(crate) fn cells(&self) -> Cells {
+        let mut cells = Cells {
+            names: Vec::new(),
+            text: Vec::new(),
+            ends: Vec::new(),
+        };
+        with_table!(self, |view, table| {
+            cells.names.reserve(table.len());
+            cells.ends.reserve(table.len());
+            cells.text.reserve(5_000.min(table.len() * 40));
+            for column in table {
+                (column.write)(view, &mut cells.text);
+                cells.names.push(column.name);
+                cells.ends.push(cells.text.len());
+            }
+        });
+        cells
+    }
+}
+
+/// The values of a row as JSON, one behind the other.
+pub(crate) struct Cells {
+    names: Vec<&'static str>,
+    text: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Cells {
+    /// Each field's name and value.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let mut start = 0;
+        self.names.iter().zip(&self.ends).map(move |(name, end)| {
+            let value = self.text.get(start..*end).unwrap_or_default();
+            start = *end;
+            (*name, std::str::from_utf8(value).unwrap_or_default())
+        })
+    }
+
+    /// The row's JSON object.
+    pub(crate) fn to_json(&self) -> String {
+        let mut out = String::with_capacity(self.text.len() * 2);
+        for (name, value) in self.iter() {
+            out.push(if out.is_empty() { '{' } else { ',' });
+            for part in ["\"", name, "\":", value] {
+                out.push_str(part);
+            }
+        }
+        out.push('}');
+        out
     }
 }
 

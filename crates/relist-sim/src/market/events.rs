@@ -1,11 +1,11 @@
 //! What can happen to a listing, one event at a time.
 
-use super::truth::{Change, Operation, Signal};
+use super::truth::Signal;
 use super::{Market, resource};
 use crate::backend::RowId;
 use crate::home::asking;
 use crate::rng::{Rng, below, mix};
-use crate::state::{Deleted, Listing, OpenHouse, OpenHouseStatus, Photo, Status};
+use crate::state::{Listing, OpenHouse, OpenHouseStatus, Photo, Status};
 use crate::text::{DAY, Seconds};
 
 /// Something that happens to a listing.
@@ -162,7 +162,7 @@ fn change_photos(listing: &mut Listing, now: Seconds, hash: u64) {
     };
     let at = below(mix(hash), u32::try_from(photos.len()).unwrap_or(0)) as usize;
     match hash % 3 {
-        0 if photos.len() < 60 => photos.extend((0..1 + hash / 3 % 4).map(fresh)),
+        0 if photos.len() < 60 => photos.extend((0..=hash / 3 % 4).map(fresh)),
         1 if at > 0 => {
             // Another photo leads: both that change places get a new Order.
             photos.swap(0, at);
@@ -177,12 +177,9 @@ fn change_photos(listing: &mut Listing, now: Seconds, hash: u64) {
             None => photos.push(fresh(0)),
         },
     }
-    listing.photos = Some(Box::new(photos));
+    listing.photos = Some(photos);
     listing.photos_changed = now;
 }
-
-/// A row as it was: its key and its fields.
-type Image = (String, Vec<(&'static str, Vec<u8>)>);
 
 impl Market {
     /// Plays an event on the listing of that key, now. False when there is no such listing or the
@@ -266,9 +263,9 @@ impl Market {
         let key = last + 1 + rng.below(3);
         let today = self.now / DAY;
         let mut listing = match again.and_then(|slot| self.listing(slot)).cloned() {
-            None => self.fresh(key, rng.next(), today, &mut rng),
+            None => Market::fresh(key, rng.next(), today, &mut rng),
             Some(old) => {
-                let mut listing = self.fresh(key, old.home, today, &mut rng);
+                let mut listing = Market::fresh(key, old.home, today, &mut rng);
                 if old.status != Status::Closed {
                     let days = old.off_market.saturating_sub(old.listed);
                     listing.days_before = u16::try_from(days).unwrap_or(u16::MAX);
@@ -350,132 +347,4 @@ impl Market {
         let after = self.image_of(resource::MEMBER, id);
         self.log(resource::MEMBER, before, after, Signal::Stamp, false);
     }
-
-    fn image(&self, slot: u32) -> Option<Image> {
-        self.listing(slot).filter(|l| l.alive)?;
-        self.image_of(resource::PROPERTY, RowId(slot.into()))
-    }
-
-    fn image_of(&self, resource: usize, row: RowId) -> Option<Image> {
-        let view = self.any_view(resource, row)?;
-        let cells = view.cells();
-        let name = self.schema.resources.get(resource)?.key_field.as_str();
-        let (_, key) = cells.iter().find(|(field, _)| *field == name)?;
-        Some((utf8(key).trim_matches('"').to_owned(), cells))
-    }
-
-    fn media_images(&self, slot: u32, wanted: bool) -> Vec<Image> {
-        if !wanted {
-            return Vec::new();
-        }
-        let rows = self.media_rows(slot).into_iter();
-        rows.filter_map(|(id, _)| self.image_of(resource::MEDIA, id))
-            .collect()
-    }
-
-    /// Logs the difference between two sets of rows, which are in the order of their keys.
-    fn log_set(
-        &mut self,
-        resource: usize,
-        before: Vec<Image>,
-        after: Vec<Image>,
-        signal: Signal,
-        back: bool,
-    ) {
-        let mut after: std::collections::BTreeMap<String, _> = after.into_iter().collect();
-        for (key, cells) in before {
-            let new = after.remove_entry(&key);
-            let gone = new.is_none();
-            // A photo that was replaced is in Deleted, unless its listing vanished.
-            let how = match signal {
-                Signal::Stamp if gone => Signal::DeletedLog,
-                other => other,
-            };
-            self.log(resource, Some((key, cells)), new, how, back);
-        }
-        for new in after {
-            self.log(resource, None, Some(new), signal, back);
-        }
-    }
-
-    /// Logs what became of a row, and enters it in Deleted where that is how a client hears.
-    fn log(
-        &mut self,
-        resource: usize,
-        before: Option<Image>,
-        after: Option<Image>,
-        signal: Signal,
-        back: bool,
-    ) {
-        let name = NAMES.get(resource).copied().unwrap_or_default();
-        let mut change = Change {
-            at: self.now,
-            resource: name,
-            key: String::new(),
-            operation: Operation::Insert,
-            field: None,
-            previous: None,
-            new: None,
-            signal,
-        };
-        match (before, after) {
-            (None, Some((key, cells))) => {
-                change.operation = if back {
-                    Operation::Relist
-                } else {
-                    Operation::Insert
-                };
-                change.new = Some(join(&cells));
-                self.truth.push(Change { key, ..change });
-            }
-            (Some((key, cells)), None) => {
-                if signal == Signal::DeletedLog {
-                    self.deleted.push(Deleted {
-                        resource: name,
-                        key: key.clone(),
-                        at: self.now,
-                    });
-                }
-                change.operation = Operation::Delete;
-                change.previous = Some(join(&cells));
-                self.truth.push(Change { key, ..change });
-            }
-            (Some((key, before)), Some((_, after))) => {
-                change.operation = Operation::Update;
-                for ((field, previous), (_, new)) in before.into_iter().zip(after) {
-                    if previous != new {
-                        self.truth.push(Change {
-                            key: key.clone(),
-                            field: Some(field),
-                            previous: Some(utf8(&previous).to_owned()),
-                            new: Some(utf8(&new).to_owned()),
-                            ..change.clone()
-                        });
-                    }
-                }
-            }
-            (None, None) => {}
-        }
-    }
-}
-
-const NAMES: [&str; 6] = [
-    "Property",
-    "Member",
-    "Office",
-    "OpenHouse",
-    "Media",
-    "Deleted",
-];
-
-fn utf8(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
-}
-
-fn join(cells: &[(&'static str, Vec<u8>)]) -> String {
-    let members: Vec<String> = cells
-        .iter()
-        .map(|(name, value)| format!("\"{name}\":{}", utf8(value)))
-        .collect();
-    format!("{{{}}}", members.join(","))
 }

@@ -1,9 +1,10 @@
 //! The market: listings, members, offices, photos and open houses, and a clock.
 
-mod days;
-mod events;
-mod rows;
 pub mod truth;
+mod log;
+mod rows;
+mod events;
+mod days;
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -177,7 +178,7 @@ impl Market {
         for slot in 0..size.listings {
             let mut rng = Rng::new(seed, 3_000_000_000 + u64::from(slot));
             key += 1 + rng.below(3);
-            market.listings.push(market.first_listing(key, &mut rng));
+            market.listings.push(Market::first_listing(key, &mut rng));
         }
         let slots = || market.listings.iter().zip(0_u32..);
         market.by_modified = slots().map(|(l, slot)| (l.modified, slot)).collect();
@@ -207,6 +208,50 @@ impl Market {
     pub fn record(&self, key: u32) -> Option<String> {
         let listing = self.listing(self.slot_of(key)?).filter(|l| l.alive)?;
         Some(record(&View::Property(self.view(listing))))
+    }
+
+    /// Where a listing stands, when it is served.
+    pub fn status_of(&self, key: u32) -> Option<Status> {
+        let listing = self.listing(self.slot_of(key)?)?;
+        listing.alive.then_some(listing.status)
+    }
+
+    /// The body of an OData page of the listings at these places, counted from 0 in the order of
+    /// their keys.
+    pub fn property_page(&self, places: std::ops::Range<usize>) -> Vec<u8> {
+        let rows = self.listings.iter().filter(|l| l.alive);
+        self.page_of(
+            &mut rows.skip(places.start).take(places.len()),
+            places.len(),
+        )
+    }
+
+    /// The bodies of OData pages of so many listings (at least 1), in the order of their keys;
+    /// each is made when it is asked for.
+    pub fn property_pages(&self, size: usize) -> impl Iterator<Item = Vec<u8>> + '_ {
+        let size = size.max(1);
+        let mut rows = self.listings.iter().filter(|l| l.alive).peekable();
+        std::iter::from_fn(move || {
+            rows.peek()?;
+            Some(self.page_of(&mut rows.by_ref().take(size), size))
+        })
+    }
+
+    fn page_of<'a>(&'a self, rows: &mut dyn Iterator<Item = &'a Listing>, size: usize) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64 + size * 5_000);
+        out.extend_from_slice(b"{\"@odata.context\":\"$metadata#Property\",\"value\":[");
+        for (at, listing) in rows.enumerate() {
+            out.extend_from_slice(if at > 0 { b",{" } else { b"{" });
+            View::Property(self.view(listing)).write_all(&mut out);
+            out.push(b'}');
+        }
+        out.extend_from_slice(b"]}");
+        out
+    }
+
+    /// Moves the clock and lets nothing happen.
+    pub(crate) fn pass(&mut self, seconds: Seconds) {
+        self.now += seconds;
     }
 
     /// How many changes the market made so far: a place to ask [`truth_since`](Self::truth_since)
@@ -252,7 +297,7 @@ impl Market {
     }
 
     /// A listing that was there before the first day.
-    fn first_listing(&self, key: u32, rng: &mut Rng) -> Listing {
+    fn first_listing(key: u32, rng: &mut Rng) -> Listing {
         let status = match rng.below(100) {
             0..46 => Status::Active,
             46..51 => Status::ActiveUnderContract,
@@ -267,7 +312,7 @@ impl Market {
             Status::ActiveUnderContract | Status::Pending => 12 + rng.below(100),
             _ => 90 + rng.below(900),
         };
-        let mut listing = self.fresh(key, rng.next(), FIRST_DAY - age, rng);
+        let mut listing = Market::fresh(key, rng.next(), FIRST_DAY - age, rng);
         let last = age.min(75);
         let off = listing.listed + 5 + rng.below(last.saturating_sub(8));
         let moment = |rng: &mut Rng, day: u32| day * DAY + 50_000 + rng.below(34_000);
@@ -309,7 +354,7 @@ impl Market {
     }
 
     /// A listing as it is entered on a day.
-    fn fresh(&self, key: u32, home: u64, day: u32, rng: &mut Rng) -> Listing {
+    fn fresh(key: u32, home: u64, day: u32, rng: &mut Rng) -> Listing {
         let entered = day * DAY + 50_000 + rng.below(34_000);
         let value = Home::new(home).value;
         let price = asking(value / 100 * (98 + rng.below(8)));

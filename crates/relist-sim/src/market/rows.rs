@@ -7,7 +7,7 @@ use crate::backend::{Access, Backend, Key, RowId};
 use crate::fields::{
     DeletedView, MediaView, MemberView, OfficeView, OpenHouseView, View, media_key,
 };
-use crate::home::Home;
+use crate::home::Kind;
 use crate::rng::mix;
 use crate::state::Photo;
 use crate::text::{Seconds, string};
@@ -62,12 +62,11 @@ impl Market {
                 })
             }
             resource::MEDIA => {
-                let listing = self.listing(at)?;
-                let (photo, place) = (listing.photos(), photo_place(row));
+                let (listing, place) = (self.listing(at)?, photo_place(row));
                 View::Media(MediaView {
                     listing,
-                    land: Home::new(listing.home).is_land(),
-                    photo: *photo.get(place)?,
+                    land: Kind::of(listing.home) == Kind::Land,
+                    photo: listing.photo(place)?,
                     order: u32::try_from(place).unwrap_or(0) + 1,
                 })
             }
@@ -249,6 +248,19 @@ impl Backend for Market {
             }
             Access::ByModified => self.scan_modified(resource, 0, visit),
             Access::ModifiedSince { at } => self.scan_modified(resource, *at, visit),
+        }
+    }
+
+    fn sort_by_key(&self, resource: usize, rows: &mut [RowId]) {
+        if resource == resource::MEDIA {
+            rows.sort_by_cached_key(|id| {
+                let slot = place(*id);
+                let photo = self.listing(slot).and_then(|l| l.photo(photo_place(*id)));
+                (slot, photo.map(|p| (p.seed, mix(p.seed))))
+            });
+        } else {
+            // All vectors are in the order of their keys.
+            rows.sort_unstable();
         }
     }
 

@@ -484,10 +484,10 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
 mod tests {
     use super::*;
 
-    fn split(body: &str) -> Result<SplitPage, DecodeError> {
+    fn split(body: &str) -> Result<SplitPage, Box<DecodeError>> {
         SplitPage::split("Property", "p1", body.as_bytes().to_vec(), None).map_err(|r| {
             assert_eq!(r.raw, body.as_bytes());
-            r.error
+            Box::new(r.error)
         })
     }
 

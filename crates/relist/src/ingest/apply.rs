@@ -1,6 +1,6 @@
 //! Applying pages: which records are new, which changed and how, which are put aside.
 //!
-//! `records = applied + unchanged + quarantined`, always. Reading and writing the store is done in
+//! `records = applied + unchanged + quarantined + flagged`, always. Reading and writing the store is done in
 //! key order on one thread; decoding, hashing and diffing run on rayon and touch no store.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -15,7 +15,8 @@ use crate::keycode::Key;
 use crate::record::{Cell, RecordBuf, natural_type};
 use crate::schema::{FieldId, FieldType, Resource};
 use crate::store::{
-    Cause, Head, Misfit, Operation, QUARANTINE_BYTES, Quarantined, RunReport, Staged, WriteTxn,
+    Cause, DeleteOutcome, Head, Misfit, Operation, QUARANTINE_BYTES, Quarantined, RunReport,
+    Staged, WriteTxn,
 };
 use crate::value::{Timestamp, Value};
 
@@ -38,6 +39,48 @@ pub(crate) struct Applying<'a> {
     pub(crate) max_seen: Option<Timestamp>,
     /// Records put aside whose key is not known: a sweep cannot tell what they were.
     pub(crate) keyless: u64,
+    /// What a record says when it is gone, where the feed marks it so.
+    pub(crate) gone: Option<&'a GoneMark>,
+}
+
+impl<'a> Applying<'a> {
+    /// Applies for a cause, by the stamps of a field; nothing noted yet.
+    pub(crate) fn new(cause: Cause, cursor_field: &'a str, report: &'a mut RunReport) -> Self {
+        Applying {
+            cause,
+            cursor_field,
+            report,
+            seen: None,
+            max_seen: None,
+            keyless: 0,
+            gone: None,
+        }
+    }
+}
+
+/// A field whose value says that the record is gone: `MlgCanView` false, `MlsStatus` `Delete`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoneMark {
+    /// The field.
+    pub field: String,
+    /// The value that means gone, as text: `false`, `Delete`.
+    pub value: String,
+}
+
+impl GoneMark {
+    fn marks(&self, entity: &Entity, resource: &Resource) -> bool {
+        let Some(id) = resource.field_id(&self.field) else {
+            return false;
+        };
+        let Some((cell, def)) = entity.cell(id).zip(resource.field(id)) else {
+            return false;
+        };
+        match cell.value_as(&def.ty) {
+            Value::String(text) => text == self.value,
+            Value::Null => false,
+            other => other.to_string() == self.value,
+        }
+    }
 }
 
 /// A record of a page, on its way through the stages.
@@ -152,6 +195,7 @@ impl WriteTxn {
         items = self.decode(resource, items, to)?;
         items = self.settle_contested(items, to)?;
         self.hash(resource, &mut items, to.cursor_field);
+        items = self.bury(resource, items, to)?;
         let mut items = drop_unchanged(items, to, |item, head| head.canonical == item.canonical);
         self.compare(resource, &mut items)?;
         self.settle_vanished(resource, &mut items, to.cause)?;
@@ -188,9 +232,8 @@ impl WriteTxn {
     ) -> Result<Vec<Item<'p>>> {
         let mut decoded = self.decode_once(resource, items);
         let mut unknown: BTreeMap<String, FieldType> = BTreeMap::new();
-        for result in &decoded {
-            let Ok((item, _)) = result else { continue };
-            for (name, ty) in &item.entity.unknown {
+        for one in &decoded {
+            for (name, ty) in &one.item.entity.unknown {
                 let ty = ty.clone().unwrap_or(FieldType::String);
                 unknown.entry(name.clone()).or_insert(ty);
             }
@@ -199,27 +242,23 @@ impl WriteTxn {
             self.add_fields(resource, &unknown, to.cause)?;
             let (again, done): (Vec<_>, Vec<_>) = decoded
                 .into_iter()
-                .partition(|r| r.as_ref().is_ok_and(|(i, _)| !i.entity.unknown.is_empty()));
-            let again = again
-                .into_iter()
-                .filter_map(|r| r.ok().map(|(item, _)| item))
-                .collect();
+                .partition(|one| !one.item.entity.unknown.is_empty());
             decoded = done;
+            let again = again.into_iter().map(|one| one.item).collect();
             decoded.extend(self.decode_once(resource, again));
-            decoded.sort_by(|a, b| key_of(a).cmp(&key_of(b)));
+            let place = |one: &Decoded<'p>| (one.item.page_at, one.item.index);
+            decoded.sort_by(|a, b| a.item.key.cmp(b.item.key).then(place(a).cmp(&place(b))));
         }
         let mut out = Vec::with_capacity(decoded.len());
-        for result in decoded {
-            match result {
-                Ok((item, odd)) => {
+        for Decoded { item, outcome } in decoded {
+            match outcome {
+                Ok(odd) => {
                     for field in odd {
                         self.note_odd(resource, field, &item, to)?;
                     }
                     out.push(item);
                 }
-                Err((item, fault)) => {
-                    self.put_aside(item.page, item.index, item.raw, fault, to)?;
-                }
+                Err(fault) => self.put_aside(item.page, item.index, item.raw, fault, to)?,
             }
         }
         Ok(out)
@@ -344,6 +383,37 @@ impl WriteTxn {
             let field = Some(loses.page.key_spec.field.clone());
             self.put_aside(loses.page, loses.index, loses.raw, (field, reason), to)?;
             out.push(wins);
+        }
+        Ok(out)
+    }
+
+    /// Deletes what says of itself that it is gone.
+    fn bury<'p>(
+        &mut self,
+        resource: u16,
+        items: Vec<Item<'p>>,
+        to: &mut Applying<'_>,
+    ) -> Result<Vec<Item<'p>>> {
+        let Some(mark) = to.gone else {
+            return Ok(items);
+        };
+        let Some(definition) = self.catalog.resource(resource).cloned() else {
+            return Ok(items);
+        };
+        let mut out = Vec::with_capacity(items.len());
+        for item in items {
+            if !mark.marks(&item.entity, &definition) {
+                out.push(item);
+                continue;
+            }
+            to.max_seen = to.max_seen.max(item.source_time);
+            to.report.flagged += 1;
+            let reason = format!("{} is {}", mark.field, mark.value);
+            let (name, at) = (&definition.name, item.source_time);
+            match self.delete(name, item.key, at, Cause::Flag, &reason)? {
+                DeleteOutcome::Deleted => to.report.deleted += 1,
+                _ => to.report.deletes_ignored += 1,
+            }
         }
         Ok(out)
     }
@@ -553,13 +623,10 @@ impl WriteTxn {
     }
 }
 
-/// A decoded record with the fields that do not show their type, or what is wrong with it.
-type Decoded<'p> = Result<(Item<'p>, Vec<FieldId>), (Item<'p>, (Option<String>, String))>;
-
-fn key_of<'a, 'p>(decoded: &'a Decoded<'p>) -> (&'a Key, usize) {
-    match decoded {
-        Ok((item, _)) | Err((item, _)) => (item.key, item.index),
-    }
+/// A record, and either the fields that do not show their type or what is wrong with it.
+struct Decoded<'p> {
+    item: Item<'p>,
+    outcome: Result<Vec<FieldId>, (Option<String>, String)>,
 }
 
 fn decode_item<'p>(
@@ -568,24 +635,22 @@ fn decode_item<'p>(
     shape: &mut Vec<FieldId>,
 ) -> Decoded<'p> {
     let key = (item.key, item.page.key_spec.as_ref());
-    match Entity::decode(item.page.text(item.raw), context, key, shape) {
-        Ok(entity) => {
-            let odd = entity.cells().filter(|(field, cell)| {
-                let Some(def) = context.resource.field(*field) else {
-                    return false;
-                };
-                if def.declared {
-                    !cell.fits(&def.ty)
-                } else {
-                    natural_type(*cell).is_some_and(|ty| ty != def.ty)
-                }
-            });
-            let odd = odd.map(|(field, _)| field).collect();
-            item.entity = entity;
-            Ok((item, odd))
-        }
-        Err(fault) => Err((item, fault)),
-    }
+    let outcome = Entity::decode(item.page.text(item.raw), context, key, shape).map(|entity| {
+        let odd = entity.cells().filter(|(field, cell)| {
+            let Some(def) = context.resource.field(*field) else {
+                return false;
+            };
+            if def.declared {
+                !cell.fits(&def.ty)
+            } else {
+                natural_type(*cell).is_some_and(|ty| ty != def.ty)
+            }
+        });
+        let odd = odd.map(|(field, _)| field).collect();
+        item.entity = entity;
+        odd
+    });
+    Decoded { item, outcome }
 }
 
 /// Takes out the live records that `same` says are unchanged, and counts them.
@@ -614,4 +679,25 @@ fn time_of(entity: &Entity, resource: &Resource, field: FieldId) -> Option<Times
         Value::Date(day) => day.midnight().to_timestamp(),
         _ => None,
     }
+}
+
+/// The keys of a page and the stamps of their records, as far as both can be read.
+pub(super) fn stamps<'p>(
+    page: &'p SplitPage,
+    resource: &Resource,
+    cursor_field: Option<&str>,
+) -> Vec<(&'p Key, Option<Timestamp>)> {
+    let context = DecodeContext::new(resource);
+    let cursor = cursor_field.and_then(|field| resource.field_id(field));
+    let mut shape = Vec::new();
+    let mut stamp = |raw: &RawEntity, key: &Key| {
+        let key = (key, page.key_spec.as_ref());
+        let entity = Entity::decode(page.text(raw), &context, key, &mut shape).ok()?;
+        time_of(&entity, resource, cursor?)
+    };
+    let keyed = page
+        .entities
+        .iter()
+        .filter_map(|raw| Some((raw, raw.key.as_ref().ok()?)));
+    keyed.map(|(raw, key)| (key, stamp(raw, key))).collect()
 }

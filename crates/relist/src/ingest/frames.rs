@@ -408,9 +408,8 @@ impl Framer {
                 match byte {
                     b'"' => in_string = true,
                     b'[' | b'{' => depth += 1,
-                    b']' if depth == 0 => break,
+                    b']' | b',' if depth == 0 => break,
                     b']' | b'}' => depth = depth.saturating_sub(1),
-                    b',' if depth == 0 => break,
                     _ => {}
                 }
             }

@@ -13,6 +13,7 @@ use std::io::Read;
 use std::sync::{Arc, Mutex};
 
 pub(crate) use apply::Applying;
+pub use apply::GoneMark;
 pub use deletes::DeletedFeed;
 pub(crate) use deletes::apply_deletes;
 pub(crate) use pipeline::{Grouping, Step, Walker, pump};
@@ -98,14 +99,7 @@ impl WriteTxn {
         let spec = self.key_spec(resource);
         let page = SplitPage::split(resource, origin, body.to_vec(), spec).map_err(|r| r.error)?;
         let mut report = RunReport::default();
-        let mut applying = Applying {
-            cause: Cause::Ingest,
-            cursor_field: MODIFICATION_TIMESTAMP,
-            report: &mut report,
-            seen: None,
-            max_seen: None,
-            keyless: 0,
-        };
+        let mut applying = Applying::new(Cause::Ingest, MODIFICATION_TIMESTAMP, &mut report);
         self.apply_pages(&[page], &mut applying)?;
         Ok(PageReport {
             records: report.records,
@@ -161,14 +155,7 @@ impl Store {
                 if let Some(feed) = &deletes {
                     return apply_deletes(txn, feed, &pages, None, report).map(|_| ());
                 }
-                let mut applying = Applying {
-                    cause: Cause::Ingest,
-                    cursor_field: MODIFICATION_TIMESTAMP,
-                    report,
-                    seen: None,
-                    max_seen: None,
-                    keyless: 0,
-                };
+                let mut applying = Applying::new(Cause::Ingest, MODIFICATION_TIMESTAMP, report);
                 txn.apply_pages(&pages, &mut applying)
             })?;
             progress.advanced(session.report());

@@ -1,7 +1,10 @@
 //! A session: the transactions of one run, with its report in each of them.
 
-use crate::decode::{KeySpec, Rejected};
+use super::SlotSet;
+use super::apply::stamps;
+use crate::decode::{KeySpec, Rejected, SplitPage};
 use crate::error::Result;
+use crate::keycode::Key;
 use crate::store::{Outcome, QUARANTINE_BYTES, Quarantined, RunKind, RunReport, Store, WriteTxn};
 use crate::value::Timestamp;
 
@@ -36,6 +39,44 @@ impl<'a> Session<'a> {
     /// Puts a whole page into quarantine, in a transaction of its own.
     pub(crate) fn put_page_aside(&mut self, rejected: &Rejected) -> Result<()> {
         self.write(|txn, report| put_page_aside(txn, rejected, report))
+    }
+
+    /// The keys of a page whose records are not in the store, or have another stamp there; the
+    /// slots of all that are in it are added to `seen`.
+    pub(crate) fn differing(
+        &self,
+        resource: &str,
+        page: &SplitPage,
+        cursor_field: Option<&str>,
+        seen: &mut SlotSet,
+    ) -> Result<Vec<Key>> {
+        let snapshot = self.store.snapshot()?;
+        let definition = snapshot.resource(resource)?;
+        let mut out = Vec::new();
+        for (key, stamp) in stamps(page, &definition, cursor_field) {
+            let head = snapshot
+                .head_of(resource, key)?
+                .filter(|head| !head.deleted);
+            if let Some(head) = head {
+                seen.insert(head.slot);
+            }
+            let same = head.is_some_and(|head| stamp.is_none() || head.source_time == stamp);
+            if !same {
+                out.push(key.clone());
+            }
+        }
+        Ok(out)
+    }
+
+    /// The keys of the current records, ascending.
+    pub(crate) fn live_keys(&self, resource: &str) -> Result<Vec<Key>> {
+        self.store.snapshot()?.live_keys(resource)
+    }
+
+    /// Notes how many keys were compared, and how many the feed counts.
+    pub(crate) fn note_checked(&mut self, checked: u64, expected: Option<u64>) {
+        self.report.checked += checked;
+        self.report.expected = self.report.expected.or(expected);
     }
 
     /// How the keys of a resource are found, by what is committed.

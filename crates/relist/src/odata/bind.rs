@@ -131,6 +131,7 @@ impl<'a> Binder<'a> {
             Literal::String(text) => (Value::String(text.clone().into()), Ty::String),
             Literal::Enum { ty, members } => {
                 let declared = self.schema.enum_type(ty);
+                let declared = declared.filter(|e| !e.members.is_empty());
                 (Value::String(members.clone().into()), Ty::Member(declared))
             }
             Literal::Geography(Geography { shape, .. }) => {

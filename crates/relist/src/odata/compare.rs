@@ -113,7 +113,7 @@ impl<'a> Binder<'a> {
         if short == ty.short_name() {
             return Ok(());
         }
-        let message = format!("{left} is a {}, not a {short}", ty.short_name());
+        let message = format!("{left} is a member of {}, not of {short}", ty.short_name());
         let hint = Some(format!("write {}'..'", ty.name));
         Err(self.option.hinted(right.span, message, hint))
     }
@@ -188,14 +188,14 @@ impl<'a> Binder<'a> {
         let hint = match (l.ty.class(), &right.kind) {
             (Class::List, _) => Some(format!("write {left}/any(x:x eq ..) or {left} has '..'")),
             (Class::Bool, _) => Some("write true or false".to_owned()),
+            (Class::Opaque, _) if matches!(l.ty, Ty::Point) => {
+                Some(format!("write geo.distance({left},geography'..') lt .."))
+            }
             (class, ExprKind::Literal(Literal::String(text))) => {
                 let unquoted = literal_class(text) == Some(class);
                 unquoted.then(|| format!("write {text} without quotes"))
             }
             (Class::Text, ExprKind::Literal(literal)) => Some(format!("write '{literal}'")),
-            _ if matches!(l.ty, Ty::Point) => {
-                Some(format!("write geo.distance({left},geography'..') lt .."))
-            }
             _ => None,
         };
         let span = match right.kind {

@@ -64,7 +64,8 @@ pub(super) fn nearest<'c>(
         let known = candidate.to_lowercase();
         let longest = lower.chars().count().max(known.chars().count());
         let mut cost = 2 * edit_distance(&lower, &known) + usize::from(candidate != wrong);
-        if cost > 2 * (longest / 3).max(1) + 1 {
+        let allowed = (longest / 3).max(1).min(longest.saturating_sub(1));
+        if cost > 2 * allowed + 1 {
             let related = lower.len() >= 4
                 && known.len() >= 4
                 && (known.contains(&lower) || lower.contains(&known));

@@ -52,7 +52,10 @@ pub(super) enum Class {
 
 impl<'s> Ty<'s> {
     /// The type of a field.
+    ///
+    /// A lookup whose members are not declared is a string: any text may be asked for.
     pub(super) fn of_field(ty: &FieldType, schema: &'s Schema) -> Ty<'s> {
+        let members = |name: &str| schema.enum_type(name).filter(|e| !e.members.is_empty());
         match ty {
             FieldType::Bool => Ty::Bool,
             FieldType::Int => Ty::Int,
@@ -63,10 +66,8 @@ impl<'s> Ty<'s> {
             FieldType::Guid => Ty::Guid,
             FieldType::String => Ty::String,
             FieldType::StringList => Ty::StringList,
-            FieldType::Lookup(name) => schema.enum_type(name).map_or(Ty::String, Ty::Lookup),
-            FieldType::LookupList(name) => schema
-                .enum_type(name)
-                .map_or(Ty::StringList, Ty::LookupList),
+            FieldType::Lookup(name) => members(name).map_or(Ty::String, Ty::Lookup),
+            FieldType::LookupList(name) => members(name).map_or(Ty::StringList, Ty::LookupList),
             FieldType::GeoPoint => Ty::Point,
             FieldType::Json => Ty::Json,
         }
@@ -119,7 +120,7 @@ impl<'s> Ty<'s> {
             Ty::TimeOfDay => "a time of day",
             Ty::Guid => "a GUID",
             Ty::String => "a string",
-            Ty::Lookup(ty) => return format!("a {}", ty.short_name()),
+            Ty::Lookup(ty) => return format!("a member of {}", ty.short_name()),
             Ty::Member(_) => "a member of an enumeration",
             Ty::StringList => "a list of strings",
             Ty::LookupList(ty) => return format!("a list of {}", ty.short_name()),

@@ -211,13 +211,14 @@ impl<'a> Cell<'a> {
         }
         let value = self.value_as(ty);
         match (ty, &value) {
-            (_, Value::Null) | (F::Json, _) => true,
-            (F::Int, Value::Int(_)) => true,
             (F::Int, Value::Decimal(d)) => d.to_i64().is_some(),
-            (F::Decimal, Value::Int(_) | Value::Decimal(_)) => true,
             // A lookup without a value comes as "" from several feeds; it is nobody's misfit.
             (_, Value::String(s)) if s.is_empty() => true,
-            (F::Bool, Value::Bool(_))
+            (_, Value::Null)
+            | (F::Json, _)
+            | (F::Int, Value::Int(_))
+            | (F::Decimal, Value::Int(_) | Value::Decimal(_))
+            | (F::Bool, Value::Bool(_))
             | (F::Date, Value::Date(_))
             | (F::DateTime, Value::DateTime(_))
             | (F::TimeOfDay, Value::TimeOfDay(_))
@@ -359,8 +360,8 @@ pub(crate) fn put_number(out: &mut Vec<u8>, text: &str) {
 
 /// Whether the number prints as it was written: no exponent, and no negative zero.
 fn is_plain(text: &str, number: Decimal) -> bool {
-    !text.bytes().any(|b| matches!(b, b'e' | b'E'))
-        && !(number.mantissa() == 0 && text.starts_with('-'))
+    let negative_zero = number.mantissa() == 0 && text.starts_with('-');
+    !negative_zero && !text.bytes().any(|b| matches!(b, b'e' | b'E'))
 }
 
 /// Appends a JSON string (unescaped) as a cell, compactly where `ty` is a date, a time or a GUID.
@@ -522,7 +523,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_number_lexeme_round_trips(text in "-?(0|[1-9][0-9]{0,40})(\\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?") {
+        fn any_number_lexeme_round_trips(
+            text in "-?(0|[1-9][0-9]{0,40})(\\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?"
+        ) {
             prop_assert_eq!(cell(&number(&text)).to_json(), text);
         }
 

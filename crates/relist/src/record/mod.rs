@@ -179,6 +179,7 @@ impl Row for Record {
 pub(crate) fn natural_type(cell: Cell<'_>) -> Option<FieldType> {
     Some(match cell.tag {
         Tag::Null => return None,
+        Tag::String | Tag::StringList if cell.payload == [0] => return None,
         Tag::False | Tag::True => FieldType::Bool,
         Tag::Int => FieldType::Int,
         Tag::Decimal | Tag::NumberText => FieldType::Decimal,
@@ -186,9 +187,7 @@ pub(crate) fn natural_type(cell: Cell<'_>) -> Option<FieldType> {
         Tag::DateTime => FieldType::DateTime,
         Tag::TimeOfDay => FieldType::TimeOfDay,
         Tag::Guid => FieldType::Guid,
-        Tag::String if cell.payload == [0] => return None,
         Tag::String => FieldType::String,
-        Tag::StringList if cell.payload == [0] => return None,
         Tag::StringList => FieldType::StringList,
         Tag::Json => FieldType::Json,
     })

@@ -38,7 +38,7 @@ pub use write::{DeleteOutcome, WriteTxn};
 
 use crate::error::{Error, Result, StorageError};
 use crate::value::Timestamp;
-use format::{FORMAT, FORMAT_OLDEST, TableId};
+use format::{FORMAT, FORMAT_OLDEST};
 
 /// Memory redb may use for pages: it bounds the process, the operating system caches the rest.
 const CACHE_BYTES: usize = 128 << 20;

@@ -76,6 +76,12 @@ pub enum RunKind {
     Ingest,
     /// Sets the schema from `$metadata`.
     Metadata,
+    /// Compares keys and stamps.
+    Reconcile,
+    /// Reads a slice of the records again.
+    Deep,
+    /// Fetches given keys.
+    Keys,
 }
 
 impl RunKind {
@@ -86,6 +92,9 @@ impl RunKind {
             RunKind::Incremental => "incremental",
             RunKind::Ingest => "ingest",
             RunKind::Metadata => "metadata",
+            RunKind::Reconcile => "reconcile",
+            RunKind::Deep => "deep",
+            RunKind::Keys => "keys",
         }
     }
 }
@@ -104,7 +113,8 @@ pub enum Outcome {
     Failed(String),
 }
 
-/// One run and what came of it. `records = applied + unchanged + quarantined`, always.
+/// One run and what came of it.
+/// `records = applied + unchanged + quarantined + flagged`, always.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunReport {
     /// The run's number.
@@ -123,6 +133,8 @@ pub struct RunReport {
     pub pages: u64,
     /// Bytes of their bodies, decompressed.
     pub bytes: u64,
+    /// Keys compared by a reconcile run.
+    pub checked: u64,
     /// Records met.
     pub records: u64,
     /// Records seen for the first time.
@@ -135,6 +147,8 @@ pub struct RunReport {
     pub unchanged: u64,
     /// Records put aside; see [`Quarantined`].
     pub quarantined: u64,
+    /// Records that said of themselves that they are gone.
+    pub flagged: u64,
     /// Deletions applied.
     pub deleted: u64,
     /// Deletions that named a record changed since, or already gone.

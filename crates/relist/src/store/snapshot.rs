@@ -209,6 +209,29 @@ impl Snapshot {
         found.map(|bytes| Head::decode(bytes.value())).transpose()
     }
 
+    /// The head of a key.
+    pub(crate) fn head_of(&self, resource: &str, key: &Key) -> Result<Option<Head>> {
+        self.head(self.catalog().require(resource)?, key)
+    }
+
+    /// The keys of the current records, ascending.
+    pub(crate) fn live_keys(&self, resource: &str) -> Result<Vec<Key>> {
+        let id = self.catalog().require(resource)?;
+        let heads = self.txn.open_table(t::HEADS).map_err(engine)?;
+        let (start, end) = t::resource_range(id);
+        let mut out = Vec::new();
+        for entry in heads
+            .range(start.as_slice()..end.as_slice())
+            .map_err(engine)?
+        {
+            let (key, value) = entry.map_err(engine)?;
+            if !Head::decode(value.value())?.deleted {
+                out.push(t::key_of(key.value()).ok_or_else(|| corrupt(TableId::Heads, "a key"))?);
+            }
+        }
+        Ok(out)
+    }
+
     fn reader(&self, resource: u16, sequence: u64) -> Result<VersionReader> {
         Ok(VersionReader {
             resource,

@@ -153,7 +153,20 @@ impl WriteTxn {
     pub(crate) fn log_schema(&mut self, resource: u16, cause: Cause, note: String) -> Result<()> {
         self.counters.sequence += 1;
         let entry = Entry {
-            operation: Operation::Schema,
+            note,
+            ..self.entry(Operation::Schema, cause, resource)
+        };
+        let mut changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
+        changelog
+            .insert(self.counters.sequence, entry.encode().as_slice())
+            .map_err(engine)?;
+        Ok(())
+    }
+
+    /// A log entry of this transaction that says nothing yet.
+    fn entry(&self, operation: Operation, cause: Cause, resource: u16) -> Entry {
+        Entry {
+            operation,
             cause,
             run: self.run,
             resource,
@@ -164,13 +177,8 @@ impl WriteTxn {
             previous_row: 0,
             row: 0,
             fields: Vec::new(),
-            note,
-        };
-        let mut changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
-        changelog
-            .insert(self.counters.sequence, entry.encode().as_slice())
-            .map_err(engine)?;
-        Ok(())
+            note: String::new(),
+        }
     }
 
     /// The run that changes are logged under.
@@ -244,18 +252,13 @@ impl WriteTxn {
                 let body = seal(TableId::Versions, item.body.0.clone());
                 versions.insert(row, body.as_slice()).map_err(engine)?;
                 let entry = Entry {
-                    operation,
-                    cause,
-                    run: self.run,
-                    resource,
                     slot,
                     key: Some(item.key.clone()),
                     source_time: item.source_time,
-                    observed: self.observed,
                     previous_row: item.head.filter(|h| !h.deleted).map_or(0, |h| h.row),
                     row,
                     fields: item.changes.clone(),
-                    note: String::new(),
+                    ..self.entry(operation, cause, resource)
                 };
                 changelog
                     .insert(sequence, entry.encode().as_slice())
@@ -357,18 +360,12 @@ impl WriteTxn {
         let sequence = self.counters.sequence;
         add_live(&mut self.counters, id, -1);
         let entry = Entry {
-            operation: Operation::Delete,
-            cause,
-            run: self.run,
-            resource: id,
             slot: head.slot,
             key: Some(key.clone()),
             source_time,
-            observed: self.observed,
             previous_row: head.row,
-            row: 0,
-            fields: Vec::new(),
             note: reason.to_owned(),
+            ..self.entry(Operation::Delete, cause, id)
         };
         let mut changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
         changelog

@@ -12,20 +12,22 @@
 //! key, does not have it, and only if not too many are missing at once.
 
 mod policy;
+mod reconcile;
 mod sweep;
 mod walk;
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 pub use policy::{Policy, SyncMode, SyncOptions, WalkKind};
 use walk::{FeedWalker, WalkSetup};
 
 use crate::decode::{KeySpec, SplitPage};
-use crate::error::{Error, Result, SourceErrorKind};
+use crate::error::{Error, Result, SourceError, SourceErrorKind};
 use crate::ingest::{
-    Applying, DeletedFeed, Grouping, MODIFICATION_TIMESTAMP, Progress, Session, SlotSet, Step,
-    apply_deletes, pump,
+    Applying, DeletedFeed, Grouping, Progress, Session, SlotSet, Step, apply_deletes, pump,
 };
+use crate::keycode::Key;
 use crate::source::{PageRequest, PageSource, QueryOptions};
 use crate::store::{
     Cause, Checkpoint, Outcome, RunKind, RunReport, Store, SyncState, Walk, WalkPosition,
@@ -80,9 +82,15 @@ impl Store {
             keyless: 0,
             note: None,
         };
-        run.checkpoint.walk = Some(walk);
         let mut session = session;
-        let result = run.run(&mut session, source);
+        let result = match options.mode {
+            SyncMode::Auto | SyncMode::Full => {
+                run.checkpoint.walk = Some(walk);
+                run.run(&mut session, source)
+            }
+            SyncMode::Reconcile => run.reconcile(&mut session, source),
+            SyncMode::Deep { slice, of } => run.deep(&mut session, source, (slice, of)),
+        };
         let note = run.note.take();
         session.finish(result, |report| match (note, report.quarantined) {
             (Some(note), _) => Outcome::Degraded(note),
@@ -98,10 +106,11 @@ fn begin(checkpoint: &Checkpoint, policy: &Policy, mode: SyncMode, now: Timestam
         && checkpoint.state == SyncState::Live
         && checkpoint.watermark.is_some()
         && policy.cursor_field.is_some();
-    let kind = if incremental {
-        RunKind::Incremental
-    } else {
-        RunKind::Full
+    let kind = match mode {
+        SyncMode::Reconcile => RunKind::Reconcile,
+        SyncMode::Deep { .. } => RunKind::Deep,
+        SyncMode::Auto if incremental => RunKind::Incremental,
+        SyncMode::Auto | SyncMode::Full => RunKind::Full,
     };
     if let Some(walk) = &checkpoint.walk
         && walk.kind == kind
@@ -148,7 +157,10 @@ impl SyncRun<'_> {
         }
         let mut restarted = false;
         loop {
-            match self.walk(session, source) {
+            let Some(walk) = self.walk_now().cloned() else {
+                return Ok(());
+            };
+            match self.walk(session, source, &walk, None) {
                 // A stale continuation: begin the walk again, once.
                 Err(Error::Source(e)) if e.kind == SourceErrorKind::LinkExpired && !restarted => {
                     restarted = true;
@@ -167,7 +179,7 @@ impl SyncRun<'_> {
             .walk_now()
             .is_some_and(|walk| walk.kind == RunKind::Full);
         if full && self.whole {
-            self.sweep(session, source)?;
+            self.sweep(session, source, |_| true)?;
         }
         let started = self.walk_now().map(|walk| walk.started);
         self.end_walk(session)?;
@@ -195,20 +207,29 @@ impl SyncRun<'_> {
         self.seen = SlotSet::default();
     }
 
-    /// Walks to the end, applying and remembering the place in the same transactions.
-    fn walk(&mut self, session: &mut Session<'_>, source: &mut dyn PageSource) -> Result<()> {
-        let Some(walk) = self.walk_now().cloned() else {
-            return Ok(());
-        };
+    fn now(&self) -> Timestamp {
+        (self.options.now)()
+    }
+
+    /// Walks to the end (or to the key `until`), applying and remembering the place in the same
+    /// transactions.
+    fn walk(
+        &mut self,
+        session: &mut Session<'_>,
+        source: &mut dyn PageSource,
+        walk: &Walk,
+        until: Option<Key>,
+    ) -> Result<()> {
         let setup = WalkSetup {
             resource: self.resource,
             policy: self.policy,
             key_spec: self.key_spec.clone(),
             max_pages: self.options.max_pages,
+            until: until.map_or(Bound::Unbounded, Bound::Included),
         };
         let rejected = std::sync::Mutex::new(None);
-        let begun = std::sync::Mutex::new((None, None));
-        let mut walker = FeedWalker::new(setup, &walk, source, &rejected, &begun);
+        let begun = begun();
+        let mut walker = FeedWalker::new(setup, walk, source, &rejected, &begun);
         let result = pump(&mut walker, Grouping::WhenIdle, |batch| {
             let (server_time, expected) = *lock(&begun);
             self.apply(session, batch, server_time, expected)
@@ -233,22 +254,13 @@ impl SyncRun<'_> {
         let after = last.after.clone();
         let pages: Vec<SplitPage> = batch.into_iter().map(|step| step.page).collect();
         let mut checkpoint = self.checkpoint.clone();
-        let cursor_field = self
-            .policy
-            .cursor_field
-            .as_deref()
-            .unwrap_or(MODIFICATION_TIMESTAMP);
-        let (resource, seen) = (self.resource, &mut self.seen);
+        let cursor_field = self.policy.cursor();
+        let (resource, seen, policy) = (self.resource, &mut self.seen, self.policy);
         let keyless = session.write(|txn, report| {
             report.expected = report.expected.or(expected);
-            let mut applying = Applying {
-                cause: Cause::Sync,
-                cursor_field,
-                report,
-                seen: Some(seen),
-                max_seen: None,
-                keyless: 0,
-            };
+            let mut applying = Applying::new(Cause::Sync, cursor_field, report);
+            applying.seen = Some(seen);
+            applying.gone = policy.gone.as_ref();
             txn.apply_pages(&pages, &mut applying)?;
             let (max_seen, keyless) = (applying.max_seen, applying.keyless);
             if let Some(walk) = &mut checkpoint.walk {
@@ -275,21 +287,13 @@ impl SyncRun<'_> {
         let (Some(expected), Some(walk)) = (session.report().expected, self.walk_now()) else {
             return Ok(());
         };
-        let missing = expected.saturating_sub(walk.records);
-        if !self.whole || missing <= COUNT_SLACK.max(expected / COUNT_SLACK_SHARE) {
+        if !self.whole || !cut_short(walk.records, expected) {
             return Ok(());
         }
-        let reason = format!(
-            "the walk ended after {} of the {expected} records the feed counts",
-            walk.records
-        );
+        let error = short_walk(self.resource, walk.records, expected);
         self.restart();
         self.save(session)?;
-        Err(Error::Source(crate::error::SourceError {
-            kind: SourceErrorKind::Malformed,
-            request: self.resource.to_owned(),
-            reason,
-        }))
+        Err(error)
     }
 
     /// Moves the watermark: the highest stamp seen, but not past the server's time at the start.
@@ -297,7 +301,11 @@ impl SyncRun<'_> {
         let Some(walk) = self.checkpoint.walk.take() else {
             return Ok(());
         };
-        let reached = walk.max_seen.map(|seen| seen.min(walk.started));
+        let mut reached = walk.max_seen.map(|seen| seen.min(walk.started));
+        if walk.kind == RunKind::Full && walk.records == 0 {
+            // Nothing was there: all that comes is stamped later than the walk began.
+            reached = Some(walk.started);
+        }
         self.checkpoint.watermark = self.checkpoint.watermark.max(reached);
         self.checkpoint.state = SyncState::Live;
         if walk.kind == RunKind::Full && self.checkpoint.deletes_watermark.is_none() {
@@ -369,6 +377,24 @@ impl SyncRun<'_> {
         self.checkpoint.deletes_watermark = self.checkpoint.deletes_watermark.max(reached);
         Ok(())
     }
+}
+
+/// Whether a walk met too few records to be believed.
+fn cut_short(met: u64, expected: u64) -> bool {
+    expected.saturating_sub(met) > COUNT_SLACK.max(expected / COUNT_SLACK_SHARE)
+}
+
+fn short_walk(resource: &str, met: u64, expected: u64) -> Error {
+    Error::Source(SourceError {
+        kind: SourceErrorKind::Malformed,
+        request: resource.to_owned(),
+        reason: format!("the walk ended after {met} of the {expected} records the feed counts"),
+    })
+}
+
+/// What the first page of a walk tells: nothing yet.
+fn begun() -> walk::Begun {
+    std::sync::Mutex::new((None, None))
 }
 
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -1,6 +1,6 @@
 //! The rules of one resource's sync, as data.
 
-use crate::ingest::DeletedFeed;
+use crate::ingest::{DeletedFeed, GoneMark, MODIFICATION_TIMESTAMP};
 use crate::value::Timestamp;
 
 /// How one resource of one provider is synced. A provider's profile gives these.
@@ -12,6 +12,8 @@ pub struct Policy {
     pub walk: WalkKind,
     /// Records a page; `None` leaves it to the server.
     pub page_size: Option<u64>,
+    /// Records a page when only keys and stamps are read; `None` is as many as otherwise.
+    pub page_size_keys: Option<u64>,
     /// Whether the page size is asked for by `Prefer: odata.maxpagesize` instead of `$top`.
     pub prefer_page_size: bool,
     /// The timestamp field that incremental runs go by; `None` when each run is full.
@@ -22,6 +24,8 @@ pub struct Policy {
     pub fraction_digits: u8,
     /// The feed of deletions, when there is one.
     pub deletes: Option<DeletedFeed>,
+    /// What a record says when it is gone, where the feed marks it so.
+    pub gone: Option<GoneMark>,
     /// A clause in every `$filter`.
     pub filter: Option<String>,
     /// A clause in the `$filter` of full walks only.
@@ -52,11 +56,13 @@ impl Default for Policy {
             key_field: None,
             walk: WalkKind::Keyset,
             page_size: Some(200),
+            page_size_keys: None,
             prefer_page_size: false,
-            cursor_field: Some(crate::ingest::MODIFICATION_TIMESTAMP.to_owned()),
+            cursor_field: Some(MODIFICATION_TIMESTAMP.to_owned()),
             overlap_seconds: 900,
             fraction_digits: 0,
             deletes: None,
+            gone: None,
             filter: None,
             initial_filter: None,
             select: None,
@@ -67,6 +73,13 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// The field that holds a record's source time.
+    pub(crate) fn cursor(&self) -> &str {
+        self.cursor_field
+            .as_deref()
+            .unwrap_or(MODIFICATION_TIMESTAMP)
+    }
+
     /// A timestamp as a literal of the server's, rounded down to its digits.
     pub(crate) fn timestamp(&self, at: Timestamp) -> String {
         at.to_datetime().format(self.fraction_digits, true)
@@ -81,6 +94,15 @@ pub enum SyncMode {
     Auto,
     /// Every record again, then what vanished.
     Full,
+    /// Keys and stamps only; what differs is fetched, what vanished is swept.
+    Reconcile,
+    /// One slice of the keys, whole records: edits that moved no stamp.
+    Deep {
+        /// Which slice, from 1.
+        slice: u32,
+        /// How many slices there are.
+        of: u32,
+    },
 }
 
 /// How a sync runs.

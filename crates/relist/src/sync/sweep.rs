@@ -4,26 +4,29 @@
 //! each missing key, and only what it does not have is deleted; what it has is applied. The brake
 //! stops a sweep that would take too much at once.
 
+use std::sync::Arc;
+
 use super::SyncRun;
-use crate::decode::SplitPage;
+use crate::decode::{KeySpec, SplitPage};
 use crate::error::{Error, Result};
-use crate::ingest::{Applying, MODIFICATION_TIMESTAMP, Session};
+use crate::ingest::{Applying, Session};
 use crate::keycode::Key;
 use crate::source::{PageRequest, PageSource, QueryOptions};
 use crate::store::{Cause, DeleteOutcome};
 
 /// Keys asked for in one request: a URL stays well below 2,000 bytes.
-const KEYS_A_REQUEST: usize = 20;
+pub(super) const KEYS_A_REQUEST: usize = 20;
 /// The brake: so many deletions, or one in so many, are never held back.
 const BRAKE_RECORDS: u64 = 50;
 const BRAKE_SHARE: u64 = 50;
 
 impl SyncRun<'_> {
-    /// Deletes what the feed does not have any more.
+    /// Deletes what the feed does not have any more, of the keys that the walk went over.
     pub(super) fn sweep(
         &mut self,
         session: &mut Session<'_>,
         source: &mut dyn PageSource,
+        within: impl Fn(&Key) -> bool,
     ) -> Result<()> {
         if self.keyless > 0 {
             self.note = Some(format!(
@@ -39,7 +42,9 @@ impl SyncRun<'_> {
                 return Ok((Vec::new(), 0));
             };
             let live = txn.counters.live.get(usize::from(id)).copied().unwrap_or(0);
-            Ok((txn.unseen(id, |slot| seen.contains(slot))?, live))
+            let mut missing = txn.unseen(id, |slot| seen.contains(slot))?;
+            missing.retain(|key| within(key));
+            Ok((missing, live))
         })?;
         let allowed = BRAKE_RECORDS.max(live / BRAKE_SHARE);
         let would_delete = missing.len() as u64;
@@ -59,6 +64,41 @@ impl SyncRun<'_> {
         Ok(())
     }
 
+    /// Fetches and applies the records of keys; those that are not there are left as they are.
+    pub(super) fn fetch(
+        &mut self,
+        session: &mut Session<'_>,
+        source: &mut dyn PageSource,
+        keys: &[Key],
+    ) -> Result<()> {
+        let Some(spec) = self.key_spec.clone() else {
+            return Ok(());
+        };
+        let page = self.page_of(session, source, &spec, keys)?;
+        self.apply_page(session, &page, &[])
+    }
+
+    /// The request for the records of these keys, and no others.
+    fn key_request(&self, field: &str, keys: &[Key]) -> PageRequest {
+        let any = keys
+            .iter()
+            .map(|key| format!("{field} eq {}", key.to_literal()));
+        let any = any.collect::<Vec<_>>().join(" or ");
+        let filter = match &self.policy.filter {
+            Some(clause) => format!("{clause} and ({any})"),
+            None => any,
+        };
+        PageRequest::Query {
+            resource: self.resource.to_owned(),
+            options: QueryOptions {
+                filter: Some(filter),
+                select: self.policy.select.clone(),
+                expand: self.policy.expand.clone(),
+                ..QueryOptions::default()
+            },
+        }
+    }
+
     /// Asks the feed for keys; applies what it has and deletes what it does not.
     fn ask(
         &mut self,
@@ -73,37 +113,7 @@ impl SyncRun<'_> {
         else {
             return Ok(());
         };
-        let any = keys
-            .iter()
-            .map(|key| format!("{} eq {}", spec.field, key.to_literal()));
-        let any = any.collect::<Vec<_>>().join(" or ");
-        let filter = match &self.policy.filter {
-            Some(clause) => format!("{clause} and ({any})"),
-            None => any,
-        };
-        let request = PageRequest::Query {
-            resource: self.resource.to_owned(),
-            options: QueryOptions {
-                filter: Some(filter),
-                select: self.policy.select.clone(),
-                expand: self.policy.expand.clone(),
-                ..QueryOptions::default()
-            },
-        };
-        let fetched = source.fetch(&request)?;
-        let page = SplitPage::split(
-            self.resource,
-            &fetched.origin,
-            fetched.body,
-            Some(spec.clone()),
-        );
-        let page = match page {
-            Ok(page) => page,
-            Err(rejected) => {
-                session.put_page_aside(&rejected)?;
-                return Err(rejected.error.into());
-            }
-        };
+        let page = self.page_of(session, source, &spec, keys)?;
         let found: Vec<&Key> = page
             .entities
             .iter()
@@ -120,28 +130,46 @@ impl SyncRun<'_> {
             return Ok(());
         }
         let gone: Vec<&Key> = keys.iter().filter(|key| !found.contains(key)).collect();
-        let cursor_field = self
-            .policy
-            .cursor_field
-            .as_deref()
-            .unwrap_or(MODIFICATION_TIMESTAMP);
-        let resource = self.resource;
-        session.write(|txn, report| {
-            for key in &gone {
-                if txn.delete(resource, key, None, Cause::Reconcile, "")? == DeleteOutcome::Deleted
-                {
-                    report.deleted += 1;
-                }
+        self.apply_page(session, &page, &gone)
+    }
+
+    /// The page of the records of these keys.
+    fn page_of(
+        &self,
+        session: &mut Session<'_>,
+        source: &mut dyn PageSource,
+        spec: &Arc<KeySpec>,
+        keys: &[Key],
+    ) -> Result<SplitPage> {
+        let fetched = source.fetch(&self.key_request(&spec.field, keys))?;
+        let spec = Some(Arc::clone(spec));
+        match SplitPage::split(self.resource, &fetched.origin, fetched.body, spec) {
+            Ok(page) => Ok(page),
+            Err(rejected) => {
+                session.put_page_aside(&rejected)?;
+                Err(rejected.error.into())
             }
-            let mut applying = Applying {
-                cause: Cause::Sync,
-                cursor_field,
-                report,
-                seen: None,
-                max_seen: None,
-                keyless: 0,
-            };
-            txn.apply_pages(std::slice::from_ref(&page), &mut applying)
-        })
+        }
+    }
+
+    /// Applies a page of single records, and deletes the keys that are gone.
+    fn apply_page(
+        &mut self,
+        session: &mut Session<'_>,
+        page: &SplitPage,
+        gone: &[&Key],
+    ) -> Result<()> {
+        let (resource, policy) = (self.resource, self.policy);
+        session.write(|txn, report| {
+            for key in gone {
+                let outcome = txn.delete(resource, key, None, Cause::Reconcile, "")?;
+                report.deleted += u64::from(outcome == DeleteOutcome::Deleted);
+            }
+            let mut applying = Applying::new(Cause::Sync, policy.cursor(), report);
+            applying.gone = policy.gone.as_ref();
+            txn.apply_pages(std::slice::from_ref(page), &mut applying)
+        })?;
+        self.progress.advanced(session.report());
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Walking a query: which request comes next, and when it is the end.
 
 use std::collections::HashSet;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
 use super::lock;
@@ -19,10 +20,12 @@ pub(super) struct WalkSetup<'a> {
     pub(super) policy: &'a Policy,
     pub(super) key_spec: Option<Arc<KeySpec>>,
     pub(super) max_pages: Option<u64>,
+    /// The last key of a slice.
+    pub(super) until: Bound<Key>,
 }
 
 /// The server's time of the first page, and its count.
-type Begun = Mutex<(Option<Timestamp>, Option<u64>)>;
+pub(super) type Begun = Mutex<(Option<Timestamp>, Option<u64>)>;
 
 /// Walks one query of a feed.
 pub(super) struct FeedWalker<'a> {
@@ -71,16 +74,19 @@ impl<'a> FeedWalker<'a> {
         }
         let policy = self.setup.policy;
         let mut clauses: Vec<String> = policy.filter.iter().cloned().collect();
-        if self.kind == RunKind::Full {
+        if self.kind != RunKind::Incremental {
             clauses.extend(policy.initial_filter.clone());
         }
         if let (Some(since), Some(field)) = (self.since, &policy.cursor_field) {
             clauses.push(format!("{field} ge {}", policy.timestamp(since)));
         }
+        if let Bound::Included(key) = &self.setup.until {
+            clauses.push(format!("{} le {}", self.key_field(), key.to_literal()));
+        }
         if let WalkPosition::After(key) = &self.position {
             clauses.push(format!("{} gt {}", self.key_field(), key.to_literal()));
         }
-        let keyset = policy.walk == WalkKind::Keyset;
+        let keyset = policy.walk == WalkKind::Keyset || self.kind == RunKind::Deep;
         let by_top = keyset && !policy.prefer_page_size;
         // The first full walk without an order has none to ask for; nextLink keeps its own.
         let orderby = match (keyset, policy.orderby, &policy.cursor_field) {
@@ -96,7 +102,8 @@ impl<'a> FeedWalker<'a> {
                 select: policy.select.clone(),
                 expand: policy.expand.clone(),
                 top: policy.page_size.filter(|_| by_top),
-                count: self.kind == RunKind::Full && self.position == WalkPosition::Start,
+                count: matches!(self.kind, RunKind::Full | RunKind::Reconcile)
+                    && self.position == WalkPosition::Start,
                 page_size: policy.page_size.filter(|_| !by_top),
             },
         }
@@ -112,12 +119,12 @@ impl<'a> FeedWalker<'a> {
 
     /// Where the walk goes on after a page; `None` when the page was the last.
     fn after(&mut self, page: &SplitPage, link: Option<String>) -> Result<Option<WalkPosition>> {
-        if let (WalkKind::NextLink, Some(link)) = (self.setup.policy.walk, link) {
+        if self.setup.policy.walk == WalkKind::NextLink && self.kind != RunKind::Deep {
+            let Some(link) = link else {
+                return Ok(None);
+            };
             self.links.follow(&link, &page.origin)?;
             return Ok(Some(WalkPosition::Link(link)));
-        }
-        if self.setup.policy.walk == WalkKind::NextLink {
-            return Ok(None);
         }
         if page.entities.is_empty() {
             // Only an empty page proves the end: a short one may have been cut.

@@ -13,7 +13,7 @@ pub struct Decimal {
 }
 
 /// The most digits after the point that [`Decimal`] holds.
-pub const MAX_SCALE: u8 = 38;
+const MAX_SCALE: u8 = 38;
 
 impl Decimal {
     /// Makes `mantissa / 10^scale`; `None` if `scale` is over 38.
@@ -193,16 +193,12 @@ impl Decimal {
             let factor = 10_i128.checked_pow(u32::from(scale - d.scale))?;
             d.mantissa.checked_mul(factor)
         };
-        match (raise(self), raise(other)) {
-            (Some(a), Some(b)) => Some((a, b, scale)),
-            _ => {
-                let (a, b) = (self.normalized(), other.normalized());
-                if (a.scale, b.scale) == (self.scale, other.scale) {
-                    return None;
-                }
-                a.aligned(b)
-            }
+        if let (Some(a), Some(b)) = (raise(self), raise(other)) {
+            return Some((a, b, scale));
         }
+        let (a, b) = (self.normalized(), other.normalized());
+        let shorter = (a.scale, b.scale) != (self.scale, other.scale);
+        shorter.then(|| a.aligned(b)).flatten()
     }
 }
 
@@ -307,7 +303,10 @@ mod tests {
             d("12345678901234567890123456789012345678"),
             d("0.00000000000000000001"),
         );
-        assert!(big > tiny && tiny < big);
+        assert_eq!(
+            (big.cmp(&tiny), tiny.cmp(&big)),
+            (Ordering::Greater, Ordering::Less)
+        );
     }
 
     #[test]

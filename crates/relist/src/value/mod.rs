@@ -121,10 +121,9 @@ impl<'a> Value<'a> {
             (V::DateTime(a), V::Date(b)) => a.cmp(&b.midnight()),
             (V::TimeOfDay(a), V::TimeOfDay(b)) => a.cmp(b),
             (V::Guid(a), V::Guid(b)) => a.cmp(b),
-            (V::String(a), V::String(b)) => a.as_ref().cmp(b.as_ref()),
+            (V::String(a), V::String(b)) | (V::Json(a), V::Json(b)) => a.as_ref().cmp(b.as_ref()),
             (V::StringList(a), V::StringList(b)) => a.cmp(b),
             (V::GeoPoint(a), V::GeoPoint(b)) => return a.partial_cmp(b),
-            (V::Json(a), V::Json(b)) => a.as_ref().cmp(b.as_ref()),
             _ => return None,
         })
     }

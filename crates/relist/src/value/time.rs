@@ -1,7 +1,9 @@
 //! Dates, instants and times of day.
 
-use chrono::{Datelike, NaiveDate};
 use std::cmp::Ordering;
+use std::fmt::Write as _;
+
+use chrono::{Datelike, NaiveDate};
 
 /// An instant the *store* observed: microseconds since 1970-01-01T00:00:00Z.
 ///
@@ -144,7 +146,7 @@ impl DateTime {
         } else {
             let sign = if self.offset_minutes < 0 { '-' } else { '+' };
             let minutes = self.offset_minutes.unsigned_abs();
-            out.push_str(&format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60));
+            let _ = write!(out, "{sign}{:02}:{:02}", minutes / 60, minutes % 60);
         }
         out
     }
