@@ -1,10 +1,10 @@
 //! From a profile's rules to the engine's: a [`Policy`] for one resource.
 
-use relist::ingest::DeletedFeed;
+use relist::ingest::{DeletedFeed, GoneMark};
 use relist::sync::{Policy, WalkKind};
 
 use crate::error::ConfigError;
-use crate::profile::{Deletes, Paging, Profile, Walk};
+use crate::profile::{Deletes, FlagValue, Paging, Profile, Walk};
 
 impl Profile {
     /// How one resource is synced by this profile.
@@ -25,10 +25,12 @@ impl Profile {
                 Walk::Nextlink => WalkKind::NextLink,
             },
             page_size: rules.page_size,
+            page_size_keys: self.page_size_keys,
             prefer_page_size: self.paging == Paging::Prefer,
             cursor_field: rules.cursor_field,
             overlap_seconds: self.cursor.overlap_seconds,
             fraction_digits: self.cursor.fraction_digits,
+            gone: gone_mark(&rules.deletes),
             deletes: deleted_feed(rules.deletes),
             filter: None,
             initial_filter: initial.filter(None, true)?,
@@ -37,6 +39,21 @@ impl Profile {
             orderby: rules.orderby,
         })
     }
+}
+
+fn gone_mark(deletes: &Deletes) -> Option<GoneMark> {
+    let Deletes::Flag { field, value } = deletes else {
+        return None;
+    };
+    let value = match value {
+        FlagValue::Bool(value) => value.to_string(),
+        FlagValue::Int(value) => value.to_string(),
+        FlagValue::String(value) => value.clone(),
+    };
+    Some(GoneMark {
+        field: field.clone(),
+        value,
+    })
 }
 
 fn deleted_feed(deletes: Deletes) -> Option<DeletedFeed> {
