@@ -6,3 +6,4 @@ pub mod kc_house;
 pub mod mirror;
 pub mod odatapy;
 pub mod reference;
+pub mod simulation;

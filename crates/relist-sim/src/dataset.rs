@@ -18,7 +18,7 @@ use crate::text::{Seconds, json_str};
 /// let data = Dataset::new().with_resource("Property", "ListingKeyNumeric", rows).unwrap();
 /// assert_eq!(data.len("Property"), 3);
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Dataset {
     schema: Schema,
     now: Seconds,
