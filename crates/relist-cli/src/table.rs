@@ -57,7 +57,7 @@ impl Table {
 
     pub(crate) fn row(&mut self, cells: Vec<String>, out: &mut dyn Write) -> io::Result<()> {
         self.waiting
-            .push_back(cells.iter().map(|c| printable(c)).collect());
+            .push_back(cells.into_iter().map(|c| printable(&c)).collect());
         if self.widths.is_none() && self.waiting.len() < SAMPLE {
             return Ok(());
         }
@@ -70,13 +70,12 @@ impl Table {
     }
 
     fn print(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        let widths = match self.widths.take() {
-            Some(widths) => widths,
-            None => {
-                let widths = self.measure();
-                self.heading(&widths, out)?;
-                widths
-            }
+        let widths = if let Some(widths) = self.widths.take() {
+            widths
+        } else {
+            let widths = self.measure();
+            self.heading(&widths, out)?;
+            widths
         };
         while let Some(row) = self.waiting.pop_front() {
             let line = self.line(&row, &widths);

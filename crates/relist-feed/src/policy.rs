@@ -1,10 +1,10 @@
 //! From a profile's rules to the engine's: a [`Policy`] for one resource.
 
-use relist::ingest::DeletedFeed;
+use relist::ingest::{DeletedFeed, GoneMark};
 use relist::sync::{Policy, WalkKind};
 
 use crate::error::ConfigError;
-use crate::profile::{Deletes, Paging, Profile, Walk};
+use crate::profile::{Deletes, FlagValue, Paging, Profile, Walk};
 
 impl Profile {
     /// How one resource is synced by this profile.
@@ -25,10 +25,12 @@ impl Profile {
                 Walk::Nextlink => WalkKind::NextLink,
             },
             page_size: rules.page_size,
+            page_size_keys: self.page_size_keys,
             prefer_page_size: self.paging == Paging::Prefer,
             cursor_field: rules.cursor_field,
             overlap_seconds: self.cursor.overlap_seconds,
             fraction_digits: self.cursor.fraction_digits,
+            gone: gone_mark(&rules.deletes),
             deletes: deleted_feed(rules.deletes),
             filter: None,
             initial_filter: initial.filter(None, true)?,
@@ -51,6 +53,20 @@ fn deleted_feed(deletes: Deletes) -> Option<DeletedFeed> {
             resource_field: resource_field.into(),
             key_field: key_field.into(),
             time_field: time_field.into(),
+        }),
+        _ => None,
+    }
+}
+
+fn gone_mark(deletes: &Deletes) -> Option<GoneMark> {
+    match deletes {
+        Deletes::Flag { field, value } => Some(GoneMark {
+            field: field.clone(),
+            value: match value {
+                FlagValue::Bool(value) => value.to_string(),
+                FlagValue::Int(value) => value.to_string(),
+                FlagValue::String(value) => value.clone(),
+            },
         }),
         _ => None,
     }
@@ -91,5 +107,19 @@ mod tests {
         assert_eq!(policy.initial_filter.as_deref(), Some("MlgCanView eq true"));
         assert_eq!(policy.filter, None);
         assert_eq!(policy.deletes, None);
+    }
+
+    #[test]
+    fn a_flag_in_the_record_is_a_mark() {
+        let mut profile = Profile::named("generic-reso").unwrap();
+        profile.deletes = Deletes::Flag {
+            field: "MlgCanView".to_owned(),
+            value: FlagValue::Bool(false),
+        };
+        let mark = profile.policy("Property").unwrap().gone.unwrap();
+        assert_eq!(
+            (mark.field.as_str(), mark.value.as_str()),
+            ("MlgCanView", "false")
+        );
     }
 }
