@@ -70,8 +70,15 @@ impl<'a> App<'a> {
     pub(crate) fn note(&mut self, text: &str) {
         if !self.global.quiet {
             let paint = Paint(self.environment.err.colour);
-            let _ = writeln!(self.err, "{}", paint.dim(&printable(text)));
+            self.say(&paint.dim(&printable(text)));
         }
+    }
+
+    /// A line of messages, after the data it is about.
+    pub(crate) fn say(&mut self, line: &str) {
+        // A failure shows at the next write of data; without messages there is nobody to tell.
+        let _ = self.out.flush();
+        let _ = writeln!(self.err, "{line}");
     }
 
     /// A line beside the data that matters, also with `--quiet`.

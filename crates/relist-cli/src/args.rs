@@ -290,7 +290,7 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "N", default_value_t = 7)]
     pub(crate) seed: u64,
     /// How many listings the market starts with
-    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
     #[arg(value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     pub(crate) listings: u32,
     /// How many days of the market are played
