@@ -129,7 +129,7 @@ fn compare_with_truth(
             Operation::Update => {
                 for field in &change.fields {
                     let side = |cell: Option<relist::record::Cell<'_>>| {
-                        cell.map_or_else(|| "null".to_owned(), |c| c.to_json())
+                        cell.map_or_else(|| "null".to_owned(), relist::record::Cell::to_json)
                     };
                     let sides = (side(field.previous()), side(field.new_value()));
                     let at = (change.resource.clone(), key.clone(), field.name.clone());
