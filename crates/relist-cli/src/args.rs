@@ -108,6 +108,10 @@ pub(crate) struct Init {
     pub(crate) force: bool,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 #[derive(Debug, Args)]
 pub(crate) struct Sync {
     /// The resources [default: those of relist.toml or of the provider]
@@ -116,6 +120,13 @@ pub(crate) struct Sync {
     /// Read every record again, and find those that vanished
     #[arg(long)]
     pub(crate) full: bool,
+    /// Compare keys and stamps only; fetch what differs, find what vanished
+    #[arg(long, conflicts_with = "full")]
+    pub(crate) reconcile: bool,
+    /// Read a slice of the records again, for edits that moved no stamp: `--deep 1/7`
+    #[arg(long, value_name = "I/N", conflicts_with_all = ["full", "reconcile"])]
+    #[arg(value_parser = slice)]
+    pub(crate) deep: Option<(u32, u32)>,
     /// Stop each resource after so many pages; the next sync goes on there
     #[arg(long, value_name = "N")]
     pub(crate) max_pages: Option<u64>,
@@ -279,7 +290,7 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "N", default_value_t = 7)]
     pub(crate) seed: u64,
     /// How many listings the market starts with
-    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
     #[arg(value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     pub(crate) listings: u32,
     /// How many days of the market are played
@@ -295,6 +306,16 @@ pub(crate) struct Demo {
 pub(crate) struct Completions {
     /// The shell
     pub(crate) shell: clap_complete::Shell,
+}
+
+/// Reads which slice of how many: `1/7`.
+fn slice(text: &str) -> Result<(u32, u32), String> {
+    let parts = text.split_once('/');
+    let parts = parts.and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    match parts {
+        Some((i, n)) if 1 <= i && i <= n => Ok((i, n)),
+        _ => Err("write which slice of how many: 1/7 to 7/7".to_owned()),
+    }
 }
 
 /// The whole command line, for completions.

@@ -1,5 +1,6 @@
 //! Failures: what went wrong, what to do about it, and the exit code. One place for all commands.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use relist::error::{Error, QueryError, SourceError, SourceErrorKind};
@@ -127,13 +128,9 @@ impl Failure {
         let paint = Paint(colour);
         let mut text = format!("{} {}\n", paint.error("error:"), printable(&told.message));
         for line in &told.detail {
-            text.push_str(&format!("  {line}\n"));
+            let _ = writeln!(text, "  {line}");
         }
-        text.push_str(&format!(
-            "{} {}\n",
-            paint.hint("hint:"),
-            printable(&told.hint)
-        ));
+        let _ = writeln!(text, "{} {}", paint.hint("hint:"), printable(&told.hint));
         // Where messages cannot be written, there is nobody to tell.
         let _ = err.write_all(text.as_bytes());
         told.exit

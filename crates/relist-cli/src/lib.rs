@@ -24,7 +24,7 @@ use std::io::Write;
 
 use clap::Parser as _;
 
-pub use environment::Environment;
+pub use environment::{Environment, Stream};
 pub use failure::Exit;
 
 use failure::Failure;
@@ -47,10 +47,10 @@ pub fn run(
             let flushed = app.out.flush().map_err(Failure::from);
             (
                 result.and_then(|exit| flushed.map(|()| exit)),
-                environment.err_colour,
+                environment.err.colour,
             )
         }
-        Err(error) => (args::explain(&error, out), environment.err_colour),
+        Err(error) => (args::explain(&error, out), environment.err.colour),
     };
     match result {
         Ok(exit) => exit,

@@ -13,6 +13,8 @@ const SAMPLE: usize = 1_000;
 const NARROWEST: usize = 8;
 /// The widest that a column may be, while others need room or not.
 const WIDEST: usize = 60;
+/// The widest, where whole columns give way first.
+const READABLE: usize = 32;
 const GAP: usize = 2;
 
 /// A column of a table.
@@ -36,6 +38,8 @@ pub(crate) struct Cut {
 pub(crate) struct Table {
     columns: Vec<Column>,
     width: Option<usize>,
+    /// Whether columns are left out before values are cut short.
+    whole_values: bool,
     paint: Paint,
     waiting: VecDeque<Vec<String>>,
     /// The columns' widths; `None` while rows are sampled.
@@ -48,6 +52,7 @@ impl Table {
         Table {
             columns,
             width,
+            whole_values: false,
             paint,
             waiting: VecDeque::new(),
             widths: None,
@@ -55,9 +60,15 @@ impl Table {
         }
     }
 
+    /// Leaves columns out, from the last on, before values are cut short.
+    pub(crate) fn whole_values(mut self) -> Self {
+        self.whole_values = true;
+        self
+    }
+
     pub(crate) fn row(&mut self, cells: Vec<String>, out: &mut dyn Write) -> io::Result<()> {
         self.waiting
-            .push_back(cells.iter().map(|c| printable(c)).collect());
+            .push_back(cells.into_iter().map(|c| printable(&c)).collect());
         if self.widths.is_none() && self.waiting.len() < SAMPLE {
             return Ok(());
         }
@@ -70,13 +81,12 @@ impl Table {
     }
 
     fn print(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        let widths = match self.widths.take() {
-            Some(widths) => widths,
-            None => {
-                let widths = self.measure();
-                self.heading(&widths, out)?;
-                widths
-            }
+        let widths = if let Some(widths) = self.widths.take() {
+            widths
+        } else {
+            let widths = self.measure();
+            self.heading(&widths, out)?;
+            widths
         };
         while let Some(row) = self.waiting.pop_front() {
             let line = self.line(&row, &widths);
@@ -130,12 +140,18 @@ impl Table {
         let Some(room) = self.width else {
             return widths;
         };
+        let widest = if self.whole_values {
+            READABLE
+        } else {
+            WIDEST.max(room / 2)
+        };
         for width in &mut widths {
-            *width = (*width).min(WIDEST.max(room / 2));
+            *width = (*width).min(widest);
         }
         let needed = |widths: &[usize]| widths.iter().map(|w| w + GAP).sum::<usize>();
         while needed(&widths) > room + GAP {
-            if let Some(widest) = widths.iter_mut().filter(|w| **w > NARROWEST).max() {
+            let wide = widths.iter_mut().filter(|w| **w > NARROWEST).max();
+            if let Some(widest) = wide.filter(|_| !self.whole_values) {
                 *widest -= 1;
             } else if widths.len() > 1 {
                 widths.pop();

@@ -73,6 +73,20 @@ fn deleted_feed(deletes: Deletes) -> Option<DeletedFeed> {
     }
 }
 
+fn gone_mark(deletes: &Deletes) -> Option<GoneMark> {
+    match deletes {
+        Deletes::Flag { field, value } => Some(GoneMark {
+            field: field.clone(),
+            value: match value {
+                FlagValue::Bool(value) => value.to_string(),
+                FlagValue::Int(value) => value.to_string(),
+                FlagValue::String(value) => value.clone(),
+            },
+        }),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,5 +122,19 @@ mod tests {
         assert_eq!(policy.initial_filter.as_deref(), Some("MlgCanView eq true"));
         assert_eq!(policy.filter, None);
         assert_eq!(policy.deletes, None);
+    }
+
+    #[test]
+    fn a_flag_in_the_record_is_a_mark() {
+        let mut profile = Profile::named("generic-reso").unwrap();
+        profile.deletes = Deletes::Flag {
+            field: "MlgCanView".to_owned(),
+            value: FlagValue::Bool(false),
+        };
+        let mark = profile.policy("Property").unwrap().gone.unwrap();
+        assert_eq!(
+            (mark.field.as_str(), mark.value.as_str()),
+            ("MlgCanView", "false")
+        );
     }
 }

@@ -1,9 +1,8 @@
 //! `relist init`: a configuration, a store, and what the feed declares.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use relist::schema::Schema;
-use relist::store::Store;
 use relist_feed::Profile;
 
 use crate::app::App;
@@ -133,16 +132,12 @@ fn next_without_token(app: &mut App<'_>, config: &Config) -> Result<(), Failure>
     let text = format!(
         "\nThe feed wants a token. Either\n\
          \x20 export RELIST_TOKEN=..                      for this shell, or\n\
-         \x20 umask 077; cat > {shown}    and set token_file = {file:?} in {}\n\
+         \x20 (umask 077; cat > {shown})   with token_file = \"{}\" in {}\n\
          \n\
          Then: relist sync\n",
+        file.display(),
         quoted_path(&config.path),
     );
     app.out.write_all(text.as_bytes())?;
     Ok(())
-}
-
-/// Creates a store at a path that is known to be free, for the demo.
-pub(super) fn create(path: &Path, now: relist::value::Timestamp) -> Result<Store, Failure> {
-    Ok(Store::create(path, now)?)
 }

@@ -32,7 +32,8 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Query) -> Result<Exit, Failure
         Format::Csv => stream(app, &snapshot, &query, &context, ExportFormat::Csv)?,
     };
     if let Some(count) = count.filter(|_| app.format() != Format::Json) {
-        app.warn_count(count);
+        // Asked for, so it is told with --quiet, too.
+        app.say(&format!("count {}", thousands(count)));
     }
     for line in explain.to_string().lines() {
         app.detail(line);
@@ -197,13 +198,4 @@ fn print_explain(app: &mut App<'_>, explain: &Explain) -> Result<(), Failure> {
     ])?;
     rows.finish()?;
     Ok(())
-}
-
-impl App<'_> {
-    /// The count that was asked for, beside rows that have no place for it.
-    fn warn_count(&mut self, count: u64) {
-        let line = format!("count {}", thousands(count));
-        // Asked for, so it is told with --quiet, too.
-        let _ = writeln!(self.err, "{line}");
-    }
 }

@@ -22,13 +22,13 @@ const REASONS: usize = 5;
 const MEMBERS: &[Member] = &[
     left("ResourceName", "RESOURCE"),
     right("Records", "RECORDS"),
-    right("Tombstones", "TOMBSTONES"),
+    right("Tombstones", "DELETED"),
     left("State", "STATE"),
     left("Watermark", "WATERMARK"),
-    left("LastComplete", "LAST COMPLETE"),
-    right("AgeSeconds", "AGE"),
-    left("Stale", "STALE"),
-    right("Quarantined", "QUARANTINED"),
+    left("LastComplete", ""),
+    left("AgeSeconds", "LAST COMPLETE RUN"),
+    left("Stale", ""),
+    right("Quarantined", ""),
     left("LastFull", ""),
     left("Key", ""),
     right("Fields", ""),
@@ -146,11 +146,9 @@ fn row(
         Datum::time(checkpoint.watermark),
         Datum::time(checkpoint.last_complete),
         age.map_or(Datum::null(), |age| {
-            Datum::number((age / 1_000_000).cast_unsigned()).shown(duration(age))
+            Datum::number((age / 1_000_000).cast_unsigned()).shown(ago(age))
         }),
-        stale.map_or(Datum::null(), |stale| {
-            Datum::flag(stale).shown(if stale { "stale" } else { "" })
-        }),
+        stale.map_or(Datum::null(), Datum::flag),
         Datum::count(held),
         Datum::time(checkpoint.last_full),
         Datum::optional(resource.map(|r| r.key_field.as_str())),
@@ -159,6 +157,11 @@ fn row(
         walk.map_or(Datum::null(), |w| Datum::count(w.pages)),
         walk.map_or(Datum::null(), |w| Datum::count(w.records)),
     ]
+}
+
+fn ago(age: i64) -> String {
+    let stale = if age > STALE_AFTER { " (stale)" } else { "" };
+    format!("{} ago{stale}", duration(age))
 }
 
 fn state(checkpoint: &Checkpoint, records: u64) -> &'static str {

@@ -1,5 +1,6 @@
 //! `relist sync`: the store brought up to date with the feed, resource by resource.
 
+use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
 use relist::store::{Outcome, RunKind, RunReport, Store, SyncState, WalkPosition};
@@ -83,7 +84,7 @@ fn finish(
         return report::end(exit, quarantined);
     };
     for (resource, failure) in failures {
-        let paint = app.environment.err_colour;
+        let paint = app.environment.err.colour;
         failure.of(&resource).report(app.err, paint);
     }
     Err(worst.of(&resource))
@@ -99,11 +100,7 @@ fn sync_one(
     let policy = api.profile().policy(resource)?;
     let before = api.stats().snapshot().requests;
     let begun = app.now();
-    let mode = if args.full {
-        SyncMode::Full
-    } else {
-        SyncMode::Auto
-    };
+    let mode = mode(args);
     let live = store.snapshot()?.count(resource).unwrap_or(0);
     let bar = Bar::records(app.shows_progress(), None, resource);
     let stats = api.stats();
@@ -115,7 +112,7 @@ fn sync_one(
         let counters = stats.snapshot();
         let mut words = format!("{} pages", thousands(report.pages));
         if counters.retries > 0 {
-            words.push_str(&format!(", {} retries", thousands(counters.retries)));
+            let _ = write!(words, ", {} retries", thousands(counters.retries));
         }
         bar.message(words);
     };
@@ -142,6 +139,15 @@ fn sync_one(
         requests,
         micros: app.now().0 - begun.0,
     })
+}
+
+fn mode(args: &args::Sync) -> SyncMode {
+    match args.deep {
+        Some((slice, of)) => SyncMode::Deep { slice, of },
+        None if args.reconcile => SyncMode::Reconcile,
+        None if args.full => SyncMode::Full,
+        None => SyncMode::Auto,
+    }
 }
 
 impl Failure {
