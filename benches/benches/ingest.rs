@@ -2,19 +2,21 @@
 //!
 //! `cargo bench -p relist-benches --bench ingest`; listings by `RELIST_BENCH_LISTINGS`.
 
+#![expect(clippy::unwrap_used, reason = "a benchmark stops at whatever is wrong")]
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use relist::schema::Schema;
-use relist_benches::{PAGE, check, deletions, ingest, listings, store};
+use relist_benches::{Body, PAGE, check, deletions, ingest, listings, store};
 use relist_sim::{Backend as _, Waves};
 
 /// Both waves, and what they must leave.
 struct Workload {
     schema: Schema,
-    first: Vec<Vec<u8>>,
-    second: Vec<Vec<u8>>,
+    first: Vec<Body>,
+    second: Vec<Body>,
     deleted: Vec<u32>,
     listings: u64,
     live: u64,
@@ -23,7 +25,7 @@ struct Workload {
     unchanged: u64,
 }
 
-fn bytes(pages: &[Vec<u8>]) -> u64 {
+fn bytes(pages: &[Body]) -> u64 {
     pages.iter().map(|page| page.len() as u64).sum()
 }
 
@@ -31,9 +33,9 @@ fn workload() -> Workload {
     let listings = listings().unwrap();
     let mut waves = Waves::new(1, listings);
     let schema = waves.market().schema().clone();
-    let first: Vec<_> = waves.pages(PAGE).collect();
+    let first = waves.pages(PAGE).map(Body::from).collect();
     let expected = waves.second();
-    let second: Vec<_> = waves.pages(PAGE).collect();
+    let second = waves.pages(PAGE).map(Body::from).collect();
     Workload {
         schema,
         first,

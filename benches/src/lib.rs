@@ -5,6 +5,7 @@
 //! was closed and opened again: a benchmark that loses a record is no benchmark.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use relist::error::{Error, Result};
 use relist::ingest::{IngestOptions, Input};
@@ -40,22 +41,19 @@ pub fn store(path: &Path, schema: &Schema) -> Result<Store> {
     Ok(store)
 }
 
+/// A page's body, shared: handing it out costs nothing.
+pub type Body = Arc<[u8]>;
+
 /// Ingests pages of a resource; every commit is durable.
 ///
 /// # Errors
 /// As [`Store::ingest`].
-pub fn ingest(store: &Store, resource: &str, pages: &[Vec<u8>], at: i64) -> Result<RunReport> {
-    let inputs = pages
-        .to_vec()
-        .into_iter()
-        .enumerate()
-        .map(|(number, body)| {
-            let reader = Box::new(std::io::Cursor::new(body));
-            Ok(Input {
-                name: format!("page {number}"),
-                reader,
-            })
-        });
+pub fn ingest(store: &Store, resource: &str, pages: &[Body], at: i64) -> Result<RunReport> {
+    let inputs = pages.iter().cloned().enumerate().map(|(number, body)| {
+        let name = format!("page {number}");
+        let reader = Box::new(std::io::Cursor::new(body));
+        Ok(Input { name, reader })
+    });
     let now = move || Timestamp(at);
     let options = IngestOptions {
         now: &now,
@@ -65,11 +63,15 @@ pub fn ingest(store: &Store, resource: &str, pages: &[Vec<u8>], at: i64) -> Resu
 }
 
 /// A page of the `Deleted` feed that names these listings.
-pub fn deletions(keys: &[u32]) -> Vec<u8> {
+pub fn deletions(keys: &[u32]) -> Body {
     let rows = keys.iter().map(|key| {
-        format!("{{\"resource\":\"Property\",\"primary_key\":\"{key}\",\"ts\":\"2099-01-01T00:00:00Z\"}}")
+        format!(
+            "{{\"resource\":\"Property\",\"primary_key\":\"{key}\",\
+             \"ts\":\"2099-01-01T00:00:00Z\"}}"
+        )
     });
-    format!("{{\"value\":[{}]}}", rows.collect::<Vec<_>>().join(",")).into_bytes()
+    let page = format!("{{\"value\":[{}]}}", rows.collect::<Vec<_>>().join(","));
+    page.into_bytes().into()
 }
 
 /// Opens the file again and compares what it holds.

@@ -22,6 +22,7 @@ mod token;
 mod error;
 mod url;
 mod profile;
+mod policy;
 mod retry;
 mod body;
 mod transport;

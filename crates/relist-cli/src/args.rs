@@ -1,0 +1,413 @@
+//! What can be typed. Nothing here opens a file or decides what an argument means.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+use crate::failure::{Exit, Failure};
+
+/// A local mirror of a RESO Web API feed: complete, current, with its whole history, in one file.
+#[derive(Debug, Parser)]
+#[command(
+    name = "relist",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 feed failed (retry later), \
+    4 store busy, 5 store corrupt or of an unknown format, 6 finished but needs a look.\n\n\
+    New here? `relist demo` mirrors a simulated MLS and shows what can be asked of it."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Global {
+    /// The configuration file [default: relist.toml in the current directory]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The store; needs no configuration file [env: RELIST_STORE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) store: Option<PathBuf>,
+    /// The format of the output [default: table on a terminal, ndjson in a pipe]
+    #[arg(short, long, global = true, value_name = "FORMAT")]
+    pub(crate) output: Option<Format>,
+    /// Print no notes and no progress
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Print more about what is done
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+}
+
+/// A format of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Columns for people
+    Table,
+    /// One JSON array
+    Json,
+    /// One JSON object a line
+    Ndjson,
+    /// Comma-separated values with a header line
+    Csv,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write relist.toml here, create the store and read the feed's $metadata
+    Init(Init),
+    /// Bring the store up to date with the feed
+    Sync(Sync),
+    /// Apply files: OData pages, JSON arrays or NDJSON, gzip or not
+    Ingest(Ingest),
+    /// Ask for records, in the feed's own query language
+    Query(Query),
+    /// Show one record
+    Get(Get),
+    /// Show what happened to one record
+    History(History),
+    /// Show what changed, a line a field
+    Changes(Changes),
+    /// Show how complete and how current the store is
+    Status,
+    /// Check that all parts of the store agree
+    Verify,
+    /// Look at what could not be applied
+    Quarantine(Quarantine),
+    /// Write records to a file
+    Export(Export),
+    /// Mirror a simulated MLS and show what can be asked of it
+    Demo(Demo),
+    /// Print the completions of a shell
+    Completions(Completions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The provider, whose rules are built in [default: wfrmls]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) provider: Option<String>,
+    /// The feed's service root, where it is not the provider's own
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// A file with the token that only you can read (mode 0600)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Write relist.toml anew
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
+#[derive(Debug, Args)]
+pub(crate) struct Sync {
+    /// The resources [default: those of relist.toml or of the provider]
+    #[arg(value_name = "RESOURCE")]
+    pub(crate) resources: Vec<String>,
+    /// Read every record again, and find those that vanished
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Compare keys and stamps only; fetch what differs, find what vanished
+    #[arg(long, conflicts_with = "full")]
+    pub(crate) reconcile: bool,
+    /// Read a slice of the records again, for edits that moved no stamp: `--deep 1/7`
+    #[arg(long, value_name = "I/N", conflicts_with_all = ["full", "reconcile"])]
+    #[arg(value_parser = slice)]
+    pub(crate) deep: Option<(u32, u32)>,
+    /// Stop each resource after so many pages; the next sync goes on there
+    #[arg(long, value_name = "N")]
+    pub(crate) max_pages: Option<u64>,
+    /// Say what would be done; send nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Delete what vanished from the feed even if it is a large part of a resource
+    #[arg(long)]
+    pub(crate) confirm: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ingest {
+    /// The resource the records are of; Deleted takes pages of a feed of deletions
+    pub(crate) resource: String,
+    /// The files; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// The key field, for a resource that nothing else declares
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) key: Option<String>,
+    /// A $metadata document that declares the resource
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    relist query Property --filter \"StandardStatus eq 'Active' and ListPrice lt 500000\" --top 10\n  \
+    relist query Property --filter \"contains(PublicRemarks,'view')\" --select City,ListPrice \
+    --orderby \"ListPrice desc\"\n  \
+    relist query 'Property?$filter=City eq '\\''Provo'\\''&$top=5'\n  \
+    relist query Property '$filter=BedroomsTotal ge 4' '$count=true' --as-of 2026-03-12")]
+pub(crate) struct Query {
+    /// The resource: Property, Member, ...
+    pub(crate) resource: String,
+    /// Query options by their OData names: '$filter=City eq ''Provo'''
+    #[arg(value_name = "$OPTION=VALUE")]
+    pub(crate) options: Vec<String>,
+    /// Which records: an OData $filter
+    #[arg(long, value_name = "EXPRESSION")]
+    pub(crate) filter: Option<String>,
+    /// Which fields, by commas
+    #[arg(long, value_name = "FIELDS")]
+    pub(crate) select: Option<String>,
+    /// The order: fields or expressions by commas, each with asc or desc
+    #[arg(long, value_name = "EXPRESSIONS")]
+    pub(crate) orderby: Option<String>,
+    /// At most so many records
+    #[arg(long, value_name = "N")]
+    pub(crate) top: Option<u64>,
+    /// Leave out so many records first
+    #[arg(long, value_name = "N")]
+    pub(crate) skip: Option<u64>,
+    /// Also say how many records pass the filter
+    #[arg(long)]
+    pub(crate) count: bool,
+    /// As it was: a sequence, a date (its end), a timestamp, or how long ago (7d, 36h)
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) as_of: Option<String>,
+    /// Print how the answer is found, instead of the answer
+    #[arg(long)]
+    pub(crate) explain: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// The resource
+    pub(crate) resource: String,
+    /// The key
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) key: String,
+    /// As it was: a sequence, a date (its end), a timestamp, or how long ago (7d, 36h)
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) as_of: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// The resource
+    pub(crate) resource: String,
+    /// The key
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) key: String,
+    /// Only this field
+    #[arg(long)]
+    pub(crate) field: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Changes {
+    /// Only this resource
+    pub(crate) resource: Option<String>,
+    /// Only what came after this sequence, or from this time on: a date, a timestamp, 7d, 36h
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) since: Option<String>,
+    /// Only changes of this field
+    #[arg(long)]
+    pub(crate) field: Option<String>,
+    /// At most so many lines
+    #[arg(long, value_name = "N")]
+    pub(crate) top: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Quarantine {
+    #[command(subcommand)]
+    pub(crate) action: QuarantineAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineAction {
+    /// List what is in quarantine, newest first
+    List(OfResource),
+    /// Print the bytes of what is in quarantine, newest first
+    Show(QuarantineShow),
+    /// Empty the quarantine
+    Clear(OfResource),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OfResource {
+    /// Only this resource
+    pub(crate) resource: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineShow {
+    /// The number in the list, from 1
+    #[arg(default_value_t = 1)]
+    pub(crate) number: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The resource
+    pub(crate) resource: String,
+    /// The file: .ndjson or .csv, with .gz after it to compress; `-` is standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
+    /// Which records: an OData $filter
+    #[arg(long, value_name = "EXPRESSION")]
+    pub(crate) filter: Option<String>,
+    /// Which fields, by commas [default: CSV has those with a value in any record]
+    #[arg(long, value_name = "FIELDS")]
+    pub(crate) select: Option<String>,
+    /// As it was: a sequence, a date (its end), a timestamp, or how long ago (7d, 36h)
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) as_of: Option<String>,
+    /// Replace the file if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Where the demo's store goes
+    #[arg(long, value_name = "DIR", default_value = "relist-demo")]
+    pub(crate) dir: PathBuf,
+    /// What the market follows from: the same seed gives the same market
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pub(crate) seed: u64,
+    /// How many listings the market starts with
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    pub(crate) listings: u32,
+    /// How many days of the market are played
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=365))]
+    pub(crate) days: u32,
+    /// Replace the store of an earlier demo
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Reads which slice of how many: `1/7`.
+fn slice(text: &str) -> Result<(u32, u32), String> {
+    let parts = text.split_once('/');
+    let parts = parts.and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    match parts {
+        Some((i, n)) if 1 <= i && i <= n => Ok((i, n)),
+        _ => Err("write which slice of how many: 1/7 to 7/7".to_owned()),
+    }
+}
+
+/// The whole command line, for completions.
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Help and version are data; anything else that does not parse is a failure.
+pub(crate) fn explain(error: &clap::Error, out: &mut dyn Write) -> Result<Exit, Failure> {
+    use clap::error::ErrorKind as K;
+    let text = error.render().to_string();
+    if matches!(error.kind(), K::DisplayHelp | K::DisplayVersion) {
+        out.write_all(text.as_bytes())?;
+        out.flush()?;
+        return Ok(Exit::Ok);
+    }
+    if error.kind() == K::DisplayHelpOnMissingArgumentOrSubcommand {
+        let names = command();
+        let names: Vec<&str> = names
+            .get_subcommands()
+            .map(clap::Command::get_name)
+            .collect();
+        return Err(Failure::usage(
+            format!("a command is needed: {}", names.join(", ")),
+            "relist --help says what they do; relist demo shows it",
+        ));
+    }
+    let (message, hint) = split(&text);
+    Err(Failure::usage(message, hint))
+}
+
+/// Takes the parser's text apart: what is wrong, and what may be done about it.
+fn split(text: &str) -> (String, String) {
+    let mut parts = text.trim().split("\n\n");
+    let message = parts.next().unwrap_or_default();
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    let mut hints = Vec::new();
+    for part in parts.filter(|p| !p.starts_with("For more information")) {
+        let part = part.trim().trim_start_matches("tip: ");
+        hints.extend(
+            part.lines()
+                .map(|l| l.trim().trim_start_matches("tip: ").to_owned()),
+        );
+    }
+    if hints.is_empty() {
+        hints.push("relist COMMAND --help says what it takes".to_owned());
+    }
+    let message: Vec<&str> = message.lines().map(str::trim).collect();
+    (message.join(" "), hints.join("; "))
+}
+
+/// The arguments, without the program's name, of a command as its user would type it.
+pub(crate) fn quoted(argument: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !argument.is_empty() && argument.chars().all(plain) {
+        return argument.to_owned();
+    }
+    format!("'{}'", argument.replace('\'', r"'\''"))
+}
+
+/// A path as its user would type it.
+pub(crate) fn quoted_path(path: &std::path::Path) -> String {
+    quoted(&OsString::from(path).to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn mistakes_become_a_message_and_a_hint() {
+        let parse = |args: &[&str]| {
+            let error = Cli::try_parse_from(args).unwrap_err();
+            split(&error.render().to_string())
+        };
+        let (message, hint) = parse(&["relist", "querry", "Property"]);
+        assert_eq!(message, "unrecognized subcommand 'querry'");
+        assert!(hint.contains("'query'"), "{hint}");
+        let (message, hint) = parse(&["relist", "get", "Property"]);
+        assert!(message.contains("<KEY>"), "{message}");
+        assert!(hint.contains("Usage: relist get"), "{hint}");
+    }
+
+    #[test]
+    fn words_are_quoted_for_the_shell() {
+        assert_eq!(quoted("a/b.redb"), "a/b.redb");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+}

@@ -1,0 +1,69 @@
+//! Changes as lines, in RESO's words.
+
+use relist::schema::Resource;
+use relist::store::{Change, FieldChange, Operation};
+use relist::value::Timestamp;
+
+use crate::output::{Datum, Member, left, right};
+
+/// The members of a line. The key is a string, as in RESO's HistoryTransactional resource.
+pub(crate) const MEMBERS: &[Member] = &[
+    right("Sequence", "SEQ"),
+    left("ResourceName", "RESOURCE"),
+    left("ResourceRecordKey", "KEY"),
+    left("Operation", "OPERATION"),
+    left("FieldName", "FIELD"),
+    left("PreviousValue", "PREVIOUS"),
+    left("NewValue", "NEW"),
+    left("ModificationTimestamp", ""),
+    left("ObservedTimestamp", "OBSERVED"),
+    left("Cause", "CAUSE"),
+];
+
+/// The lines of a change: one a field, and one without a field for what is more than an update.
+///
+/// With `field`, only the lines of that field.
+pub(crate) fn lines(change: &Change, field: Option<&str>) -> Vec<Vec<Datum>> {
+    let mut lines = Vec::new();
+    if change.operation != Operation::Update && field.is_none() {
+        let note = Some(&change.note).filter(|n| !n.is_empty() && change.key.is_none());
+        lines.push(line(change, None, Datum::null(), Datum::optional(note)));
+    }
+    for edit in &change.fields {
+        if field.is_none_or(|name| name == edit.name) {
+            let (previous, new) = (Datum::cell(edit.previous()), Datum::cell(edit.new_value()));
+            lines.push(line(change, Some(edit), previous, new));
+        }
+    }
+    lines
+}
+
+fn line(change: &Change, edit: Option<&FieldChange>, previous: Datum, new: Datum) -> Vec<Datum> {
+    vec![
+        Datum::number(change.sequence),
+        Datum::text(&change.resource),
+        Datum::optional(change.key.as_ref().map(ToString::to_string)),
+        Datum::text(change.operation.name()),
+        Datum::optional(edit.map(|e| e.name.as_str())),
+        previous,
+        new,
+        Datum::time(change.source_time),
+        Datum::time(Some(change.observed)),
+        Datum::text(change.cause.name()),
+    ]
+}
+
+/// Fields whose changes say nothing by themselves: they move with every other change.
+pub(crate) fn is_stamp(resource: &Resource, name: &str) -> bool {
+    use relist::schema::FieldType;
+    name.ends_with("Timestamp")
+        && resource
+            .field_named(name)
+            .is_some_and(|f| f.ty == FieldType::DateTime)
+}
+
+/// The moment to the minute, for timelines.
+pub(crate) fn minute(at: Timestamp) -> String {
+    let text = at.to_datetime().format(0, true);
+    text.get(..16).unwrap_or(&text).replace('T', " ")
+}

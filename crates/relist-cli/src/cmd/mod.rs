@@ -1,0 +1,39 @@
+//! The commands, one a file.
+
+mod changes;
+mod completions;
+mod demo;
+mod export;
+mod get;
+mod history;
+mod ingest;
+mod init;
+mod quarantine;
+mod query;
+mod report;
+mod status;
+mod sync;
+mod verify;
+
+use crate::app::App;
+use crate::args::Command;
+use crate::failure::{Exit, Failure};
+
+/// Runs the command that was typed.
+pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Init(args) => init::run(app, &args),
+        Command::Sync(args) => sync::run(app, &args),
+        Command::Ingest(args) => ingest::run(app, &args),
+        Command::Query(args) => query::run(app, &args),
+        Command::Get(args) => get::run(app, &args),
+        Command::History(args) => history::run(app, &args),
+        Command::Changes(args) => changes::run(app, &args),
+        Command::Status => status::run(app),
+        Command::Verify => verify::run(app),
+        Command::Quarantine(args) => quarantine::run(app, &args),
+        Command::Export(args) => export::run(app, &args),
+        Command::Demo(args) => demo::run(app, &args),
+        Command::Completions(args) => completions::run(app, &args),
+    }
+}

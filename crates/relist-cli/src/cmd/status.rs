@@ -1,0 +1,284 @@
+//! `relist status`: how complete and how current the store is.
+
+use std::collections::BTreeMap;
+
+use relist::store::{Checkpoint, Outcome, Quarantined, RunReport, Snapshot, SyncState};
+use relist::value::Timestamp;
+
+use super::quarantine::newest_first;
+use crate::app::App;
+use crate::args::{Format, quoted_path};
+use crate::failure::{Exit, Failure};
+use crate::output::{Datum, Member, json_string, left, right};
+use crate::style::{bytes, duration, plural, printable, thousands};
+
+/// A resource whose last complete run is older than a day is stale: feeds move every 15 minutes.
+const STALE_AFTER: i64 = 86_400_000_000;
+/// Runs looked at for those that did not end.
+const RUNS: usize = 50;
+/// Reasons of quarantine that are shown.
+const REASONS: usize = 5;
+
+const MEMBERS: &[Member] = &[
+    left("ResourceName", "RESOURCE"),
+    right("Records", "RECORDS"),
+    right("Tombstones", "DELETED"),
+    left("State", "STATE"),
+    left("Watermark", "WATERMARK"),
+    left("LastComplete", ""),
+    left("AgeSeconds", "LAST COMPLETE RUN"),
+    left("Stale", ""),
+    right("Quarantined", ""),
+    left("LastFull", ""),
+    left("Key", ""),
+    right("Fields", ""),
+    left("WalkKind", ""),
+    right("WalkPages", ""),
+    right("WalkRecords", ""),
+];
+
+pub(super) fn run(app: &mut App<'_>) -> Result<Exit, Failure> {
+    let store = app.open()?;
+    let snapshot = store.snapshot()?;
+    let quarantined = newest_first(&snapshot)?;
+    let size = std::fs::metadata(store.path()).map_or(0, |m| m.len());
+    let stopped = unfinished(&snapshot)?;
+    let path = quoted_path(store.path());
+    if app.format() == Format::Json {
+        return print_json(app, &snapshot, &path, size, &quarantined, &stopped);
+    }
+    if app.is_text() {
+        writeln!(app.out, "store      {path}  ({})", bytes(size))?;
+        writeln!(app.out, "sequence   {}\n", snapshot.sequence())?;
+    }
+    let facts = facts(app, &snapshot, &quarantined)?;
+    if facts.rows.is_empty() && app.is_text() {
+        writeln!(
+            app.out,
+            "no records yet: relist sync or relist ingest brings them"
+        )?;
+    } else {
+        let mut rows = app.rows(MEMBERS)?;
+        for row in &facts.rows {
+            rows.row(row)?;
+        }
+        let cut = rows.finish()?;
+        app.note_cut(cut);
+    }
+    if app.is_text() {
+        print_rest(app, &facts, &quarantined, &stopped)?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// What is known of the resources.
+struct Facts {
+    rows: Vec<Vec<Datum>>,
+    /// Resources that are declared, and were neither synced nor filled.
+    empty: usize,
+    /// What is under way or was interrupted, in words.
+    walks: Vec<String>,
+}
+
+fn facts(
+    app: &App<'_>,
+    snapshot: &Snapshot,
+    quarantined: &[Quarantined],
+) -> Result<Facts, Failure> {
+    let mut facts = Facts {
+        rows: Vec::new(),
+        empty: 0,
+        walks: Vec::new(),
+    };
+    let mut names: Vec<String> = snapshot
+        .schema()
+        .resources
+        .iter()
+        .map(|r| r.name.clone())
+        .collect();
+    // A page that could not be read may be all that is known of a resource.
+    for item in quarantined {
+        if !names.contains(&item.resource) {
+            names.push(item.resource.clone());
+        }
+    }
+    for name in names {
+        let checkpoint = snapshot.checkpoint(&name)?;
+        let records = snapshot.count(&name).unwrap_or(0);
+        let tombstones = snapshot.tombstones(&name).map_or(0, |t| t.len() as u64);
+        let held = quarantined.iter().filter(|q| q.resource == name).count() as u64;
+        if records + tombstones + held == 0 && checkpoint == Checkpoint::default() {
+            facts.empty += 1;
+            continue;
+        }
+        if let Some(walk) = &checkpoint.walk {
+            facts.walks.push(format!(
+                "{name}: a {} walk stopped after {} pages and {} records; relist sync goes on there",
+                walk.kind.name(),
+                thousands(walk.pages),
+                thousands(walk.records)
+            ));
+        }
+        let counts = (records, tombstones, held);
+        facts
+            .rows
+            .push(row(&name, snapshot, &checkpoint, counts, app.now()));
+    }
+    Ok(facts)
+}
+
+fn row(
+    name: &str,
+    snapshot: &Snapshot,
+    checkpoint: &Checkpoint,
+    (records, tombstones, held): (u64, u64, u64),
+    now: Timestamp,
+) -> Vec<Datum> {
+    let age = checkpoint.last_complete.map(|at| (now.0 - at.0).max(0));
+    let stale = age.map(|age| age > STALE_AFTER);
+    let resource = snapshot.schema().resource(name);
+    let walk = checkpoint.walk.as_ref();
+    vec![
+        Datum::text(name),
+        Datum::count(records),
+        Datum::count(tombstones),
+        Datum::text(state(checkpoint, records)),
+        Datum::time(checkpoint.watermark),
+        Datum::time(checkpoint.last_complete),
+        age.map_or(Datum::null(), |age| {
+            Datum::number((age / 1_000_000).cast_unsigned()).shown(ago(age))
+        }),
+        stale.map_or(Datum::null(), Datum::flag),
+        Datum::count(held),
+        Datum::time(checkpoint.last_full),
+        Datum::optional(resource.map(|r| r.key_field.as_str())),
+        resource.map_or(Datum::null(), |r| Datum::count(r.fields.len() as u64)),
+        Datum::optional(walk.map(|w| w.kind.name())),
+        walk.map_or(Datum::null(), |w| Datum::count(w.pages)),
+        walk.map_or(Datum::null(), |w| Datum::count(w.records)),
+    ]
+}
+
+fn ago(age: i64) -> String {
+    let stale = if age > STALE_AFTER { " (stale)" } else { "" };
+    format!("{} ago{stale}", duration(age))
+}
+
+fn state(checkpoint: &Checkpoint, records: u64) -> &'static str {
+    match checkpoint.state {
+        // Its records came from files.
+        SyncState::New if records > 0 => "ingested",
+        SyncState::New => "new",
+        SyncState::Backfilling => "backfilling",
+        SyncState::Live => "live",
+    }
+}
+
+/// Runs that began and did not end: they are under way, or their process died.
+fn unfinished(snapshot: &Snapshot) -> Result<Vec<RunReport>, Failure> {
+    let runs = snapshot.runs(RUNS)?;
+    Ok(runs
+        .into_iter()
+        .filter(|r| r.outcome == Outcome::Running)
+        .collect())
+}
+
+fn print_rest(
+    app: &mut App<'_>,
+    facts: &Facts,
+    quarantined: &[Quarantined],
+    stopped: &[RunReport],
+) -> Result<(), Failure> {
+    if facts.empty > 0 {
+        let words = plural(facts.empty as u64, "resource is", "resources are");
+        writeln!(app.out, "\n{words} declared and empty")?;
+    }
+    for walk in &facts.walks {
+        writeln!(app.out, "\n{walk}")?;
+    }
+    for run in stopped {
+        let begun = run.started.map_or(String::new(), |t| format!(" of {t}"));
+        writeln!(
+            app.out,
+            "\nrun {}{begun} ({} {}) is under way, or was interrupted",
+            run.run,
+            run.resource,
+            run.kind.name()
+        )?;
+    }
+    if quarantined.is_empty() {
+        return Ok(());
+    }
+    let total = plural(quarantined.len() as u64, "entry", "entries");
+    writeln!(app.out, "\nquarantine {total}; the newest reasons:")?;
+    for (reason, count) in reasons(quarantined).into_iter().take(REASONS) {
+        writeln!(app.out, "  {count:>6} x  {}", printable(&reason))?;
+    }
+    writeln!(app.out, "relist quarantine list shows all")?;
+    Ok(())
+}
+
+/// Each reason with how often it is there, newest first.
+fn reasons(quarantined: &[Quarantined]) -> Vec<(String, u64)> {
+    let mut order = Vec::new();
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for item in quarantined {
+        let field = item
+            .field
+            .as_ref()
+            .map_or(String::new(), |f| format!(" {f}"));
+        let reason = format!("{}{field}: {}", item.resource, item.reason);
+        let count = counts.entry(reason.clone()).or_insert(0);
+        if *count == 0 {
+            order.push(reason);
+        }
+        *count += 1;
+    }
+    let counted = |reason: String| {
+        let count = counts.get(&reason).copied().unwrap_or(0);
+        (reason, count)
+    };
+    order.into_iter().map(counted).collect()
+}
+
+/// One object with everything: for programs that watch a mirror.
+fn print_json(
+    app: &mut App<'_>,
+    snapshot: &Snapshot,
+    path: &str,
+    size: u64,
+    quarantined: &[Quarantined],
+    stopped: &[RunReport],
+) -> Result<Exit, Failure> {
+    let facts = facts(app, snapshot, quarantined)?;
+    let mut text = Vec::new();
+    let paint = app.paint();
+    let mut rows = crate::output::Rows::new(MEMBERS, Format::Json, None, paint, &mut text)?;
+    for row in &facts.rows {
+        rows.row(row)?;
+    }
+    rows.finish()?;
+    let resources = String::from_utf8_lossy(&text).trim_end().to_owned();
+    let reasons = reasons(quarantined).into_iter().take(REASONS);
+    let reasons = reasons.map(|(reason, count)| {
+        format!("{{\"Reason\":{},\"Count\":{count}}}", json_string(&reason))
+    });
+    let runs = stopped.iter().map(|run| {
+        format!(
+            "{{\"Run\":{},\"ResourceName\":{}}}",
+            run.run,
+            json_string(&run.resource)
+        )
+    });
+    writeln!(
+        app.out,
+        "{{\"Store\":{},\"Bytes\":{size},\"Sequence\":{},\"Quarantined\":{},\
+         \"QuarantineReasons\":[{}],\"UnfinishedRuns\":[{}],\"Resources\":{resources}}}",
+        json_string(path),
+        snapshot.sequence(),
+        quarantined.len(),
+        reasons.collect::<Vec<_>>().join(","),
+        runs.collect::<Vec<_>>().join(",")
+    )?;
+    Ok(Exit::Ok)
+}

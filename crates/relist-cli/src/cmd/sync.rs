@@ -1,0 +1,221 @@
+//! `relist sync`: the store brought up to date with the feed, resource by resource.
+
+use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
+
+use relist::store::{Outcome, RunKind, RunReport, Store, SyncState, WalkPosition};
+use relist::sync::{SyncMode, SyncOptions, WalkKind};
+use relist_feed::{Profile, WebApi};
+
+use super::report::{self, Done};
+use crate::app::App;
+use crate::args;
+use crate::config;
+use crate::failure::{Exit, Failure};
+use crate::feed;
+use crate::output::{Datum, Member, left, right};
+use crate::progress::Bar;
+use crate::style::{printable, thousands};
+
+pub(super) fn run(app: &mut App<'_>, args: &args::Sync) -> Result<Exit, Failure> {
+    let Some(config) = app.config()? else {
+        return Err(config::missing(&app.environment.directory).with_hint(
+            "a sync needs a feed: relist init writes relist.toml; relist demo has one",
+        ));
+    };
+    let profile = feed::profile(&config)?;
+    let resources = match (&args.resources, &config.resources) {
+        (typed, _) if !typed.is_empty() => typed.clone(),
+        (_, Some(configured)) => configured.clone(),
+        _ => profile.sync.clone(),
+    };
+    if args.dry_run {
+        let store = app.open()?;
+        return plan(app, &store, &profile, &resources, args);
+    }
+    let token = feed::token(app, &config)?.ok_or_else(feed::no_token)?;
+    let api = feed::connect(app, &config, profile.clone(), token)?;
+    let store = app.open_writer()?;
+    (app.environment.catch_interrupt)(&app.environment.stop);
+    if let Some(schema) = feed::schema(&api)? {
+        let mut txn = store.begin_write(app.now())?;
+        txn.define(&schema)?;
+        txn.commit()?;
+    } else {
+        app.detail("the feed has no $metadata: fields are learnt from the records");
+    }
+    let mut done = Vec::new();
+    let mut failures = Vec::new();
+    for resource in &resources {
+        match sync_one(app, &store, &api, resource, args) {
+            Ok(one) => done.push(one),
+            Err(failure) => failures.push((resource.clone(), failure)),
+        }
+        if app.environment.stop.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    let quarantined = done.iter().map(|d| d.report.quarantined).sum();
+    let exit = report::print(app, &done)?;
+    finish(app, exit, quarantined, failures)
+}
+
+/// Tells the failures of single resources; the worst of them is the command's own.
+fn finish(
+    app: &mut App<'_>,
+    exit: Exit,
+    quarantined: u64,
+    mut failures: Vec<(String, Failure)>,
+) -> Result<Exit, Failure> {
+    let rank = |failure: &Failure| match failure {
+        Failure::Told(told) => told.exit,
+        Failure::BrokenPipe => Exit::Ok,
+    };
+    // The worst is told last, where it is seen.
+    failures.sort_by(|(_, a), (_, b)| {
+        let (a, b) = (rank(a), rank(b));
+        match (a == b, a.worst(b) == b) {
+            (true, _) => std::cmp::Ordering::Equal,
+            (false, true) => std::cmp::Ordering::Less,
+            (false, false) => std::cmp::Ordering::Greater,
+        }
+    });
+    let Some((resource, worst)) = failures.pop() else {
+        return report::end(exit, quarantined);
+    };
+    for (resource, failure) in failures {
+        let paint = app.environment.err.colour;
+        failure.of(&resource).report(app.err, paint);
+    }
+    Err(worst.of(&resource))
+}
+
+fn sync_one(
+    app: &mut App<'_>,
+    store: &Store,
+    api: &WebApi,
+    resource: &str,
+    args: &args::Sync,
+) -> Result<Done, Failure> {
+    let policy = api.profile().policy(resource)?;
+    let before = api.stats().snapshot().requests;
+    let begun = app.now();
+    let mode = mode(args);
+    let live = store.snapshot()?.count(resource).unwrap_or(0);
+    let bar = Bar::records(app.shows_progress(), None, resource);
+    let stats = api.stats();
+    let mut progress = |report: &RunReport| {
+        if let Some(expected) = report.expected.filter(|_| report.kind == RunKind::Full) {
+            bar.total(expected.max(live.min(report.records)));
+        }
+        bar.at(report.records);
+        let counters = stats.snapshot();
+        let mut words = format!("{} pages", thousands(report.pages));
+        if counters.retries > 0 {
+            let _ = write!(words, ", {} retries", thousands(counters.retries));
+        }
+        bar.message(words);
+    };
+    let now = app.environment.now;
+    let options = SyncOptions {
+        mode,
+        max_pages: args.max_pages,
+        confirm: args.confirm,
+        now: &now,
+    };
+    let mut source = api.clone();
+    let report = store.sync(resource, &mut source, &policy, &options, &mut progress);
+    bar.clear();
+    let report = report?;
+    if let (Outcome::Complete, true) = (&report.outcome, app.global.verbose) {
+        app.detail(&format!(
+            "{resource}: {} field changes",
+            thousands(report.field_changes)
+        ));
+    }
+    let requests = api.stats().snapshot().requests - before;
+    Ok(Done {
+        report,
+        requests,
+        micros: app.now().0 - begun.0,
+    })
+}
+
+fn mode(args: &args::Sync) -> SyncMode {
+    match args.deep {
+        Some((slice, of)) => SyncMode::Deep { slice, of },
+        None if args.reconcile => SyncMode::Reconcile,
+        None if args.full => SyncMode::Full,
+        None => SyncMode::Auto,
+    }
+}
+
+impl Failure {
+    /// Says which resource it is about.
+    fn of(mut self, resource: &str) -> Self {
+        if let Failure::Told(told) = &mut self
+            && !told.message.starts_with(resource)
+        {
+            told.message = format!("{resource}: {}", told.message);
+        }
+        self
+    }
+}
+
+const PLAN: &[Member] = &[
+    left("ResourceName", "RESOURCE"),
+    left("Kind", "KIND"),
+    left("Since", "SINCE"),
+    left("Walk", "WALK"),
+    right("PageSize", "PAGE SIZE"),
+    left("Resumes", "GOES ON AT"),
+    right("Records", "RECORDS NOW"),
+];
+
+/// What a sync would do. Nothing is sent.
+fn plan(
+    app: &mut App<'_>,
+    store: &Store,
+    profile: &Profile,
+    resources: &[String],
+    args: &args::Sync,
+) -> Result<Exit, Failure> {
+    let snapshot = store.snapshot()?;
+    let mut rows = app.rows(PLAN)?;
+    for resource in resources {
+        let policy = profile.policy(resource)?;
+        let checkpoint = snapshot.checkpoint(resource)?;
+        let cursor = checkpoint.watermark.filter(|_| {
+            !args.full && checkpoint.state == SyncState::Live && policy.cursor_field.is_some()
+        });
+        let kind = if cursor.is_some() {
+            RunKind::Incremental
+        } else {
+            RunKind::Full
+        };
+        let overlap = i64::try_from(policy.overlap_seconds).unwrap_or(0) * 1_000_000;
+        let since = cursor.map(|at| relist::value::Timestamp(at.0.saturating_sub(overlap)));
+        let resumed = checkpoint.walk.filter(|walk| walk.kind == kind);
+        let place = resumed.map(|walk| match walk.position {
+            WalkPosition::Start => "its start".to_owned(),
+            WalkPosition::After(key) => format!("key {key}"),
+            WalkPosition::Link(_) => format!("page {}", walk.pages + 1),
+        });
+        rows.row(&[
+            Datum::text(resource),
+            Datum::text(kind.name()),
+            Datum::time(since),
+            Datum::text(match policy.walk {
+                WalkKind::Keyset => "keyset",
+                WalkKind::NextLink => "nextLink",
+            }),
+            policy.page_size.map_or(Datum::null(), Datum::count),
+            Datum::optional(place.map(|p| printable(&p))),
+            Datum::count(snapshot.count(resource).unwrap_or(0)),
+        ])?;
+    }
+    let cut = rows.finish()?;
+    app.note_cut(cut);
+    app.note("a dry run: nothing was sent");
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,116 @@
+//! `relist verify`: whether all parts of the store agree.
+
+use relist::error::Error;
+use relist::store::{Store, VerifyReport};
+
+use crate::app::App;
+use crate::failure::{Exit, Failure};
+use crate::output::{Datum, Member, left, right};
+use crate::style::{plural, printable, thousands};
+
+const MEMBERS: &[Member] = &[
+    left("Clean", "CLEAN"),
+    right("Records", "RECORDS"),
+    right("Versions", "VERSIONS"),
+    right("Changes", "CHANGES"),
+    right("Tombstones", "TOMBSTONES"),
+    right("Problems", "PROBLEMS"),
+    left("FirstProblem", ""),
+    left("Pages", ""),
+];
+
+/// Whether the engine checked its own pages as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Pages {
+    Clean,
+    Damaged(String),
+    /// Another process writes: they cannot be checked beside it.
+    NotChecked,
+}
+
+pub(super) fn run(app: &mut App<'_>) -> Result<Exit, Failure> {
+    let (store, pages) = check_pages(app)?;
+    let report = store.snapshot()?.verify()?;
+    let clean = report.is_clean() && !matches!(pages, Pages::Damaged(_));
+    if app.is_text() {
+        print_text(app, &report, &pages)?;
+    } else {
+        let mut rows = app.rows(MEMBERS)?;
+        rows.row(&[
+            Datum::flag(clean),
+            Datum::count(report.records),
+            Datum::count(report.versions),
+            Datum::count(report.changes),
+            Datum::count(report.tombstones),
+            Datum::count(report.problem_count),
+            Datum::optional(report.problems.first().map(String::as_str)),
+            Datum::text(match &pages {
+                Pages::Clean => "clean",
+                Pages::Damaged(_) => "damaged",
+                Pages::NotChecked => "not checked",
+            }),
+        ])?;
+        rows.finish()?;
+    }
+    if clean {
+        return Ok(Exit::Ok);
+    }
+    Err(Failure::new(
+        Exit::Corrupt,
+        format!("{} is damaged", store.path().display()),
+        "restore a copy of the file, or start a new store and sync again; keep the damaged file \
+         until then",
+    ))
+}
+
+/// Has the engine check its pages when no other process writes, and opens the store for reading.
+fn check_pages(app: &mut App<'_>) -> Result<(Store, Pages), Failure> {
+    let pages = match app.open_writer() {
+        Ok(mut store) => match store.check_integrity() {
+            Ok(()) => Pages::Clean,
+            Err(Error::Corrupt { what }) => Pages::Damaged(what),
+            Err(error) => return Err(error.into()),
+        },
+        Err(Failure::Told(told)) if told.exit == Exit::Busy => Pages::NotChecked,
+        Err(failure) => return Err(failure),
+    };
+    Ok((app.open()?, pages))
+}
+
+fn print_text(app: &mut App<'_>, report: &VerifyReport, pages: &Pages) -> Result<(), Failure> {
+    for (name, count) in [
+        ("records", report.records),
+        ("versions", report.versions),
+        ("changes", report.changes),
+        ("tombstones", report.tombstones),
+    ] {
+        writeln!(app.out, "{name:10}  {:>12}", thousands(count))?;
+    }
+    match pages {
+        Pages::Clean => writeln!(app.out, "{:10}  {:>12}", "pages", "clean")?,
+        Pages::Damaged(what) => writeln!(app.out, "pages: {}", printable(what))?,
+        Pages::NotChecked => {
+            app.warn("another process writes to the store: the file's pages were not checked");
+        }
+    }
+    for problem in &report.problems {
+        writeln!(app.out, "problem: {}", printable(problem))?;
+    }
+    let more = report
+        .problem_count
+        .saturating_sub(report.problems.len() as u64);
+    if more > 0 {
+        writeln!(
+            app.out,
+            "and {}",
+            plural(more, "more problem", "more problems")
+        )?;
+    }
+    if report.is_clean() && !matches!(pages, Pages::Damaged(_)) {
+        writeln!(
+            app.out,
+            "clean: the log, folded from its start, gives the records"
+        )?;
+    }
+    Ok(())
+}

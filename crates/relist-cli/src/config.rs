@@ -1,0 +1,209 @@
+//! `relist.toml`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::args::quoted_path;
+use crate::failure::Failure;
+
+/// The name that is looked for in the current directory.
+pub(crate) const FILE: &str = "relist.toml";
+/// The store's name where the configuration has none.
+pub(crate) const STORE: &str = "relist.redb";
+
+/// What `relist.toml` says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// A built-in profile.
+    pub(crate) provider: Option<String>,
+    /// A profile's file, instead.
+    pub(crate) profile: Option<PathBuf>,
+    /// The service root.
+    pub(crate) url: Option<String>,
+    /// The store.
+    pub(crate) store: Option<PathBuf>,
+    /// The token's file.
+    pub(crate) token_file: Option<PathBuf>,
+    /// The resources to sync.
+    pub(crate) resources: Option<Vec<String>>,
+    /// Values of the profile's variables.
+    #[serde(default)]
+    pub(crate) variables: BTreeMap<String, String>,
+    /// An HTTP proxy.
+    pub(crate) proxy: Option<String>,
+    /// Certificates of authorities to trust.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// What people try, and what must not be here.
+    token: Option<IgnoredAny>,
+    /// Where it was read from.
+    #[serde(skip)]
+    pub(crate) path: PathBuf,
+}
+
+impl Config {
+    /// Reads a configuration file.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let failure = Failure::file("cannot read", path, &error);
+            match error.kind() {
+                std::io::ErrorKind::NotFound => failure.with_hint("relist init writes one"),
+                _ => failure,
+            }
+        })?;
+        let mut config = Config::parse(&text, path)?;
+        path.clone_into(&mut config.path);
+        Ok(config)
+    }
+
+    /// An error names the line, and never shows it: it may hold a secret in the wrong place.
+    fn parse(text: &str, path: &Path) -> Result<Self, Failure> {
+        let config: Config = toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let line = text.get(..start).unwrap_or_default().matches('\n').count() + 1;
+            Failure::usage(
+                format!("{} line {line}: {}", path.display(), error.message()),
+                "relist init --force writes a new file with every setting explained",
+            )
+        })?;
+        if config.token.is_some() {
+            return Err(Failure::usage(
+                format!("{}: a token does not belong here", path.display()),
+                "move it into a file of mode 0600 and name that by `token_file`, or into the \
+                 variable RELIST_TOKEN",
+            ));
+        }
+        if config.provider.is_some() && config.profile.is_some() {
+            return Err(Failure::usage(
+                format!(
+                    "{}: `provider` and `profile` exclude each other",
+                    path.display()
+                ),
+                "keep one of them",
+            ));
+        }
+        Ok(config)
+    }
+
+    /// A path in the file is meant from where the file is.
+    pub(crate) fn beside(&self, path: &Path) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(path)
+    }
+}
+
+/// The text of a new `relist.toml`.
+pub(crate) fn template(
+    provider: &str,
+    url: Option<&str>,
+    token_file: Option<&Path>,
+    store: &Path,
+) -> String {
+    let quote = |text: &str| toml::Value::from(text).to_string();
+    let url = match url {
+        Some(url) => format!("url = {}", quote(url)),
+        None => "# url = \"https://api.example.com/reso/odata\"".to_owned(),
+    };
+    let token_file = match token_file {
+        Some(path) => format!("token_file = {}", quote(&path.to_string_lossy())),
+        None => "# token_file = \"relist.token\"".to_owned(),
+    };
+    format!(
+        "# Relist: which feed is mirrored, and where to.\n\
+         \n\
+         # The provider, whose rules are built in: {known}.\n\
+         provider = {provider}\n\
+         # Or a profile of your own, instead:\n\
+         # profile = \"my-provider.toml\"\n\
+         \n\
+         # The feed's service root, where it is not the provider's own. https, or http on loopback.\n\
+         {url}\n\
+         \n\
+         # The token is never in this file. It comes from the variable RELIST_TOKEN, or from a\n\
+         # file that only you can read (chmod 600).\n\
+         {token_file}\n\
+         \n\
+         # The store: one file, beside this one unless it says a path.\n\
+         store = {store}\n\
+         \n\
+         # What to sync, in this order; the provider's own list otherwise.\n\
+         # resources = [\"Property\", \"Member\", \"Office\"]\n\
+         \n\
+         # The way out, where it is not the plain one.\n\
+         # proxy = \"http://proxy.example:3128\"\n\
+         # ca_file = \"company-ca.pem\"\n\
+         \n\
+         # Values that some providers' profiles ask for.\n\
+         # [variables]\n\
+         # system = \"actris\"\n",
+        known = relist_feed::Profile::names().collect::<Vec<_>>().join(", "),
+        provider = quote(provider),
+        store = quote(&store.to_string_lossy()),
+    )
+}
+
+/// Why there is no configuration, and how to get one.
+pub(crate) fn missing(directory: &Path) -> Failure {
+    let place = quoted_path(directory);
+    Failure::usage(
+        format!("there is no {FILE} in {place}, and nothing names a store"),
+        "relist init writes one here; --config FILE names one, --store FILE (or RELIST_STORE) a \
+         store alone; relist demo needs nothing",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(failure: Failure) -> String {
+        let mut err = Vec::new();
+        failure.report(&mut err, false);
+        String::from_utf8(err).unwrap()
+    }
+
+    #[test]
+    fn the_template_reads_back() {
+        let text = template("wfrmls", None, None, Path::new(STORE));
+        let config = Config::parse(&text, Path::new(FILE)).unwrap();
+        assert_eq!(config.provider.as_deref(), Some("wfrmls"));
+        assert_eq!(config.store.as_deref(), Some(Path::new(STORE)));
+        assert_eq!((config.url, config.token_file), (None, None));
+        let odd = Path::new("a \"b\"\\c");
+        let text = template("x", Some("http://127.0.0.1:1/x"), Some(odd), odd);
+        let config = Config::parse(&text, Path::new(FILE)).unwrap();
+        assert_eq!(config.token_file.as_deref(), Some(odd));
+        assert_eq!(config.url.as_deref(), Some("http://127.0.0.1:1/x"));
+    }
+
+    #[test]
+    fn every_setting_of_the_template_exists() {
+        let text = template("wfrmls", None, None, Path::new(STORE));
+        let shown = text.replace("# profile", "#profile").replace("\n# ", "\n");
+        let settings = shown
+            .lines()
+            .filter(|l| l.contains(" = ") || l.starts_with('['));
+        let settings: Vec<&str> = settings.collect();
+        assert!(settings.len() >= 7, "{settings:?}");
+        Config::parse(&settings.join("\n"), Path::new(FILE)).unwrap();
+    }
+
+    #[test]
+    fn a_mistake_is_named_and_a_secret_not_shown() {
+        for (text, expect) in [
+            (
+                "provider = \"wfrmls\"\ntoken = \"s3cret\"",
+                "does not belong",
+            ),
+            ("\n\nbearer = \"s3cret\"", "line 3"),
+            ("store = \"x\ntoken_file = \"s3cret\"", "line 1"),
+            ("provider = \"a\"\nprofile = \"s3cret\"", "exclude"),
+        ] {
+            let text = message(Config::parse(text, Path::new(FILE)).unwrap_err());
+            assert!(text.contains(expect) && text.contains(FILE), "{text}");
+            assert!(!text.contains("s3cret"), "{text}");
+        }
+    }
+}

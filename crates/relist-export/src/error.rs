@@ -1,0 +1,46 @@
+//! Errors of an export.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why an export failed. The target is as it was before.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The query or the store failed.
+    #[error(transparent)]
+    Store(#[from] relist::error::Error),
+    /// The target exists, and nothing said to replace it.
+    #[error("{} exists", path.display())]
+    Exists {
+        /// The target.
+        path: PathBuf,
+    },
+    /// The target's name does not say what to write.
+    #[error("{}: the name does not end in .ndjson, .csv, .ndjson.gz or .csv.gz", path.display())]
+    Extension {
+        /// The target.
+        path: PathBuf,
+    },
+    /// The target could not be written.
+    #[error("{context}: {source}")]
+    Io {
+        /// The path, and what was being done.
+        context: String,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// The caller asked to stop.
+    #[error("stopped before the end")]
+    Stopped,
+}
+
+impl ExportError {
+    /// An error of the stream that is written to.
+    pub(crate) fn stream(source: io::Error) -> Self {
+        ExportError::Io {
+            context: "cannot write".to_owned(),
+            source,
+        }
+    }
+}
