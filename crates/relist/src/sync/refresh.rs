@@ -106,7 +106,7 @@ impl Store {
         };
         let result = fan_out(keys.to_vec(), in_flight, connect, fetch, |(key, pages)| {
             let outcome = match pages {
-                Ok(pages) => apply(&mut session, &asks, &key, pages).map(Ok)?,
+                Ok(pages) => apply(&mut session, &asks, &key, &pages).map(Ok)?,
                 Err(error) => Err(error),
             };
             results.push(Refreshed { key, outcome });
@@ -183,11 +183,11 @@ fn apply(
     session: &mut Session<'_>,
     asks: &[Ask],
     key: &Key,
-    pages: Vec<Vec<SplitPage>>,
+    pages: &[Vec<SplitPage>],
 ) -> Result<Vec<(String, u64)>> {
     session.write(|txn, report| {
         let mut counts = Vec::with_capacity(asks.len());
-        for (ask, pages) in asks.iter().zip(&pages) {
+        for (ask, pages) in asks.iter().zip(pages) {
             let found: u64 = pages.iter().map(|p| p.entities.len() as u64).sum();
             counts.push((ask.resource.clone(), found));
             if ask.field.is_none() && found == 0 {
