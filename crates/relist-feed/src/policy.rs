@@ -73,20 +73,6 @@ fn deleted_feed(deletes: Deletes) -> Option<DeletedFeed> {
     }
 }
 
-fn gone_mark(deletes: &Deletes) -> Option<GoneMark> {
-    match deletes {
-        Deletes::Flag { field, value } => Some(GoneMark {
-            field: field.clone(),
-            value: match value {
-                FlagValue::Bool(value) => value.to_string(),
-                FlagValue::Int(value) => value.to_string(),
-                FlagValue::String(value) => value.clone(),
-            },
-        }),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
