@@ -3,7 +3,8 @@
 //! `$ command` is run by `sh` in an empty directory, with lines that begin with `| ` as its further
 //! lines. Below it stands what it prints: data as it is, messages with `! ` before them, and
 //! `? 2` for an exit code that is not 0. `[..]` stands for any text within a line, a line `...` for
-//! any lines. A script that begins with `# feed N` has a simulated feed of N listings: its URL is
+//! any lines. What differs from run to run is replaced: a time within a day of now by `NOW`, the
+//! directory by `FOLDER`, the feed's URL by `FEED`. A script that begins with `# feed N` has a simulated feed of N listings: its URL is
 //! in `$FEED`, its token in `$TOKEN`, and `relist-feed-days N` lets days of its market pass.
 //!
 //! `RELIST_UPDATE=1` writes what is printed into the scripts, for a look at the difference.
@@ -19,9 +20,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use relist::value::DateTime;
 use relist_sim::{Conduct, Market, Options, Server, Size};
 
-/// Longer than any command of a script takes, on a busy machine.
 const TOKEN: &str = "s3cret-t0ken-of-the-scripts";
 
 /// One command and what it is to print.
@@ -148,12 +149,51 @@ impl Run {
             Some(code) => lines.push(format!("? {code}")),
             None => lines.push(format!("? {}", output.status)),
         }
-        if let Some(feed) = &self.feed {
-            let url = feed.server.base_url();
-            lines = lines.iter().map(|l| l.replace(&url, "FEED")).collect();
-        }
+        let folder = self.folder.path().to_string_lossy().into_owned();
+        let url = self.feed.as_ref().map(|f| f.server.base_url());
+        let tidy = |line: String| {
+            let line = line.replace(&folder, "FOLDER");
+            let line = match &url {
+                Some(url) => line.replace(url, "FEED"),
+                None => line,
+            };
+            without_now(&line)
+        };
+        let mut lines: Vec<String> = lines.into_iter().map(tidy).collect();
+        lines
+            .iter_mut()
+            .for_each(|l| l.truncate(l.trim_end().len()));
         lines
     }
+}
+
+/// Replaces the times that are within a day of now.
+fn without_now(line: &str) -> String {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let mut out = line.to_owned();
+    let mut from = 0;
+    while let Some(at) = out[from..].find("20").map(|at| at + from) {
+        from = at + 2;
+        // `2026-11-24T09:43:12.123456Z`, or to the minute as timelines have it.
+        let rest = &out[at..];
+        let end = rest.find('Z').map_or(0, |z| z + 1);
+        let stamp = rest
+            .get(..end)
+            .filter(|s| s.len() <= 27)
+            .and_then(DateTime::parse);
+        let minute = rest
+            .get(..16)
+            .map(|m| (m, DateTime::parse(&format!("{m}:00Z"))));
+        let (len, time) = match (stamp, minute) {
+            (Some(time), _) => (end, time),
+            (None, Some((minute, Some(time)))) => (minute.len(), time),
+            _ => continue,
+        };
+        if u64::try_from(time.seconds).is_ok_and(|t| t.abs_diff(now) < 86_400) {
+            out.replace_range(at..at + len, "NOW");
+        }
+    }
+    out
 }
 
 fn text_of(bytes: &[u8]) -> String {
@@ -206,7 +246,7 @@ fn run(path: &Path) -> Result<(), String> {
         let same = lines_match(&step.expected, &actual);
         let kept = if same { &step.expected } else { &actual };
         let lines = step.command.join("\n| ");
-        write!(written, "{}$ {lines}\n", step.before).unwrap();
+        writeln!(written, "{}$ {lines}", step.before).unwrap();
         for line in kept {
             writeln!(written, "{line}").unwrap();
         }
