@@ -14,6 +14,8 @@ use crate::style::{bytes, duration, plural, printable, thousands};
 
 /// A resource whose last complete run is older than a day is stale: feeds move every 15 minutes.
 const STALE_AFTER: i64 = 86_400_000_000;
+/// Too short a while to count seconds.
+const JUST_NOW: i64 = 10_000_000;
 /// Runs looked at for those that did not end.
 const RUNS: usize = 50;
 /// Reasons of quarantine that are shown.
@@ -161,6 +163,9 @@ fn row(
 
 fn ago(age: i64) -> String {
     let stale = if age > STALE_AFTER { " (stale)" } else { "" };
+    if age < JUST_NOW {
+        return "just now".to_owned();
+    }
     format!("{} ago{stale}", duration(age))
 }
 
