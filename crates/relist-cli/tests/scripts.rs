@@ -160,9 +160,9 @@ impl Run {
             without_now(&line)
         };
         let mut lines: Vec<String> = lines.into_iter().map(tidy).collect();
-        lines
-            .iter_mut()
-            .for_each(|l| l.truncate(l.trim_end().len()));
+        for line in &mut lines {
+            line.truncate(line.trim_end().len());
+        }
         lines
     }
 }
