@@ -4,8 +4,8 @@
 //! lines. Below it stands what it prints: data as it is, messages with `! ` before them, and
 //! `? 2` for an exit code that is not 0. `[..]` stands for any text within a line, a line `...` for
 //! any lines. What differs from run to run is replaced: a time within a day of now by `NOW`, the
-//! directory by `FOLDER`, the feed's URL by `FEED`. A script that begins with `# feed N` has a simulated feed of N listings: its URL is
-//! in `$FEED`, its token in `$TOKEN`, and `relist-feed-days N` lets days of its market pass.
+//! directory by `FOLDER`, the feed's URL by `FEED`. A script that begins with `# feed N` has a simulated
+//! feed of N listings: its URL is in `$FEED`, its token in `$TOKEN`, and `relist-feed-days N` lets days of its market pass.
 //!
 //! `RELIST_UPDATE=1` writes what is printed into the scripts, for a look at the difference.
 
