@@ -2,6 +2,8 @@
 
 pub mod data;
 pub mod fault_server;
+pub mod fresh;
+pub mod json;
 pub mod kc_house;
 pub mod mirror;
 pub mod odatapy;

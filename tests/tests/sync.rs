@@ -399,12 +399,53 @@ fn a_walk_that_is_cut_goes_on_where_it_was() {
         600
     );
     *failing.lock().unwrap() = false;
-    let before = mirror.server.request_count();
+    let before = mirror.server.request_lines().len();
     let report = mirror.sync("Property", SyncMode::Auto).unwrap();
-    assert_eq!((report.inserted, report.unchanged), (400, 0));
-    // 600 to 800, 800 to 1,000, the empty page.
-    assert_eq!(mirror.server.request_count() - before, 3);
+    assert_eq!(report.inserted, 400);
+    // 600 to 800, 800 to 1,000, the empty page; then what changed since the walk began.
+    let lines = mirror.server.request_lines();
+    for (line, place) in lines[before..]
+        .iter()
+        .zip(["gt 600", "gt 800", "gt 1000", " ge 20"])
+    {
+        assert!(line.contains(place), "{line}");
+    }
     assert_eq!(mirror.records("Property").len(), 1_000);
+}
+
+#[test]
+fn a_walk_that_goes_on_later_ends_up_to_date() {
+    let failing = Arc::new(Mutex::new(true));
+    let fail = Arc::clone(&failing);
+    let options = Options {
+        intercept: Some(Box::new(move |request| {
+            let at_600 = request
+                .options()
+                .iter()
+                .any(|(_, value)| value.ends_with("gt 600"));
+            let bad = at_600 && *fail.lock().unwrap();
+            bad.then(|| Response::error(503, "down"))
+        })),
+        ..Options::default()
+    };
+    let mirror = serve(listings(1_000, stamp), options);
+    mirror.sync("Property", SyncMode::Auto).unwrap_err();
+    *failing.lock().unwrap() = false;
+    {
+        // Six hours later; behind the place where the walk stands.
+        let mut rows = mirror.rows.lock().unwrap();
+        let later = 1_772_409_600 + 6 * 3_600;
+        rows.set_now(later);
+        let row = json!({"ListingKeyNumeric": 5, "ListPrice": 1, "StandardStatus": "Closed",
+            "ModificationTimestamp": relist_sim::format_timestamp(later - 60)});
+        rows.put("Property", &row).unwrap();
+    }
+    mirror.sync("Property", SyncMode::Auto).unwrap();
+    assert_eq!(
+        mirror.records("Property"),
+        served(&mirror.rows.lock().unwrap())
+    );
+    mirror.verify();
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use relist::store::{AsOf, Store};
+use relist::error::Error;
+use relist::keycode::Key;
+use relist::store::{AsOf, Snapshot, Store};
 use relist::value::Timestamp;
 
 use crate::args::{Format, Global, quoted_path};
@@ -46,7 +48,7 @@ impl<'a> App<'a> {
     pub(crate) fn format(&self) -> Format {
         self.global
             .output
-            .unwrap_or(if self.environment.out_is_terminal {
+            .unwrap_or(if self.environment.out.terminal {
                 Format::Table
             } else {
                 Format::Ndjson
@@ -59,24 +61,31 @@ impl<'a> App<'a> {
     }
 
     pub(crate) fn paint(&self) -> Paint {
-        Paint(self.environment.out_colour)
+        Paint(self.environment.out.colour)
     }
 
     pub(crate) fn shows_progress(&self) -> bool {
-        self.environment.err_is_terminal && !self.global.quiet
+        self.environment.err.terminal && !self.global.quiet
     }
 
     /// A line beside the data, unless `--quiet`.
     pub(crate) fn note(&mut self, text: &str) {
         if !self.global.quiet {
-            let paint = Paint(self.environment.err_colour);
-            let _ = writeln!(self.err, "{}", paint.dim(&printable(text)));
+            let paint = Paint(self.environment.err.colour);
+            self.say(&paint.dim(&printable(text)));
         }
+    }
+
+    /// A line of messages, after the data it is about.
+    pub(crate) fn say(&mut self, line: &str) {
+        // A failure shows at the next write of data; without messages there is nobody to tell.
+        let _ = self.out.flush();
+        let _ = writeln!(self.err, "{line}");
     }
 
     /// A line beside the data that matters, also with `--quiet`.
     pub(crate) fn warn(&mut self, text: &str) {
-        let paint = Paint(self.environment.err_colour);
+        let paint = Paint(self.environment.err.colour);
         let _ = writeln!(
             self.err,
             "{} {}",
@@ -102,7 +111,7 @@ impl<'a> App<'a> {
     pub(crate) fn table_width(&self) -> Option<usize> {
         self.environment
             .width
-            .filter(|_| self.environment.out_is_terminal)
+            .filter(|_| self.environment.out.terminal)
     }
 
     /// Says what a table had no room for.
@@ -216,5 +225,29 @@ impl<'a> App<'a> {
     pub(crate) fn as_of(&self, text: Option<&str>) -> Result<Option<AsOf>, Failure> {
         text.map(|text| moment::parse("--as-of", text, Edge::End, self.now()))
             .transpose()
+    }
+}
+
+/// Reads a key as its resource has them.
+pub(crate) fn key(snapshot: &Snapshot, resource: &str, text: &str) -> Result<Key, Failure> {
+    snapshot
+        .parse_key(resource, text)
+        .map_err(|error| match error {
+            Error::Usage(_) => {
+                let failure = Failure::from(error);
+                failure.with_hint(format!("relist query {resource} --top 3 shows some keys"))
+            }
+            other => other.into(),
+        })
+}
+
+/// A sequence that is not reached yet is found before anything is printed.
+pub(crate) fn reached(snapshot: &Snapshot, at: Option<AsOf>) -> Result<(), Failure> {
+    match at.map(|at| snapshot.resolve(at)) {
+        Some(Err(error @ Error::Usage(_))) => {
+            Err(Failure::from(error).with_hint("relist status shows the last sequence"))
+        }
+        Some(Err(error)) => Err(error.into()),
+        _ => Ok(()),
     }
 }

@@ -18,20 +18,25 @@ pub struct Environment {
     pub variable: fn(&str) -> Option<OsString>,
     /// Tells the time.
     pub now: fn() -> Timestamp,
-    /// Whether data goes to a terminal: then it is a table unless told otherwise.
-    pub out_is_terminal: bool,
-    /// Whether messages go to a terminal: then there are progress bars.
-    pub err_is_terminal: bool,
-    /// Whether data may be coloured.
-    pub out_colour: bool,
-    /// Whether messages may be coloured.
-    pub err_colour: bool,
+    /// Where data goes: on a terminal it is a table unless told otherwise.
+    pub out: Stream,
+    /// Where messages go: on a terminal there are progress bars.
+    pub err: Stream,
     /// The terminal's columns, where there is one.
     pub width: Option<usize>,
     /// Set when the user wants to stop.
     pub stop: Arc<AtomicBool>,
     /// Makes an interrupt set `stop`, instead of ending the process at once.
     pub catch_interrupt: fn(&Arc<AtomicBool>),
+}
+
+/// An output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stream {
+    /// Whether it is a terminal.
+    pub terminal: bool,
+    /// Whether it may be coloured.
+    pub colour: bool,
 }
 
 impl fmt::Debug for Environment {
@@ -46,21 +51,19 @@ impl Environment {
     /// The real one.
     pub fn of_process() -> Self {
         let variable = |name: &str| std::env::var_os(name);
-        let (out, err) = (
-            std::io::stdout().is_terminal(),
-            std::io::stderr().is_terminal(),
-        );
         let no_colour = variable("NO_COLOR").is_some_and(|v| !v.is_empty());
         let dumb = variable("TERM").is_some_and(|v| v == "dumb");
         let colour = !no_colour && !dumb;
+        let stream = |terminal| Stream {
+            terminal,
+            colour: terminal && colour,
+        };
         Environment {
             directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
             variable,
             now,
-            out_is_terminal: out,
-            err_is_terminal: err,
-            out_colour: out && colour,
-            err_colour: err && colour,
+            out: stream(std::io::stdout().is_terminal()),
+            err: stream(std::io::stderr().is_terminal()),
             width: terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)),
             stop: Arc::default(),
             catch_interrupt,

@@ -1,5 +1,6 @@
 //! Failures: what went wrong, what to do about it, and the exit code. One place for all commands.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use relist::error::{Error, QueryError, SourceError, SourceErrorKind};
@@ -103,6 +104,14 @@ impl Failure {
         )
     }
 
+    /// What the process exits with for it.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Failure::Told(told) => told.exit,
+            Failure::BrokenPipe => Exit::Ok,
+        }
+    }
+
     /// Another hint, by a command that knows better.
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         if let Failure::Told(told) = &mut self {
@@ -119,6 +128,14 @@ impl Failure {
         self
     }
 
+    /// Lines below the message.
+    pub(crate) fn with_detail(mut self, lines: Vec<String>) -> Self {
+        if let Failure::Told(told) = &mut self {
+            told.detail = lines;
+        }
+        self
+    }
+
     /// Prints the message, what it points at and the hint.
     pub(crate) fn report(self, err: &mut dyn Write, colour: bool) -> Exit {
         let Failure::Told(told) = self else {
@@ -127,13 +144,9 @@ impl Failure {
         let paint = Paint(colour);
         let mut text = format!("{} {}\n", paint.error("error:"), printable(&told.message));
         for line in &told.detail {
-            text.push_str(&format!("  {line}\n"));
+            let _ = writeln!(text, "  {line}");
         }
-        text.push_str(&format!(
-            "{} {}\n",
-            paint.hint("hint:"),
-            printable(&told.hint)
-        ));
+        let _ = writeln!(text, "{} {}", paint.hint("hint:"), printable(&told.hint));
         // Where messages cannot be written, there is nobody to tell.
         let _ = err.write_all(text.as_bytes());
         told.exit

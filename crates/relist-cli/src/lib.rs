@@ -1,7 +1,7 @@
 //! The `relist` command: [`run`] takes arguments and two streams and gives an exit code.
 //!
 //! Data goes to `out`, all else to `err`. A command is a file in `cmd/`; what they share is
-//! [`app::App`]. Every failure becomes a [`failure::Failure`]: a message, a hint and an exit code.
+//! `app::App`. Every failure becomes a `failure::Failure`: a message, a hint and an exit code.
 
 // The order of these lines is the order of the layers: a module names only those above it.
 mod environment;
@@ -24,7 +24,7 @@ use std::io::Write;
 
 use clap::Parser as _;
 
-pub use environment::Environment;
+pub use environment::{Environment, Stream};
 pub use failure::Exit;
 
 use failure::Failure;
@@ -47,10 +47,10 @@ pub fn run(
             let flushed = app.out.flush().map_err(Failure::from);
             (
                 result.and_then(|exit| flushed.map(|()| exit)),
-                environment.err_colour,
+                environment.err.colour,
             )
         }
-        Err(error) => (args::explain(&error, out), environment.err_colour),
+        Err(error) => (args::explain(&error, out), environment.err.colour),
     };
     match result {
         Ok(exit) => exit,

@@ -52,6 +52,14 @@ const TELLING: &[&str] = &[
     "ModificationTimestamp",
 ];
 
+/// Fields that say nothing once the other is shown.
+const TWINS: &[(&str, &str)] = &[
+    ("MemberFirstName", "MemberFullName"),
+    ("MemberLastName", "MemberFullName"),
+    ("ListingKey", "ListingKeyNumeric"),
+    ("ResourceRecordKey", "ResourceRecordKeyNumeric"),
+];
+
 /// A table of records.
 pub(crate) struct Sheet {
     width: Option<usize>,
@@ -127,8 +135,12 @@ impl Sheet {
                 title: field.name.clone(),
                 right: matches!(field.ty, FieldType::Int | FieldType::Decimal)
                     && field.name != resource.key_field,
+                if_any: false,
             });
         let mut table = Table::new(columns.collect(), self.width, self.paint);
+        if self.selected.is_none() {
+            table = table.whole_values();
+        }
         for record in &waiting {
             table.row(cells(record, &fields), out)?;
         }
@@ -156,12 +168,14 @@ impl Sheet {
             .filter_map(|name| resource.field_id(name))
             .filter(has);
         let mut fields: Vec<FieldId> = key.into_iter().chain(telling).collect();
-        let mut seen = Vec::new();
+        let name = |id: FieldId| resource.field(id).map_or("", |f| f.name.as_str());
+        let mut seen: Vec<&str> = Vec::new();
         fields.retain(|id| {
-            !seen.contains(id) && {
-                seen.push(*id);
-                true
-            }
+            let own = name(*id);
+            let twin = TWINS.iter().any(|(a, b)| *a == own && seen.contains(b));
+            let new = !twin && !seen.contains(&own);
+            seen.push(own);
+            new
         });
         if fields.len() < 4 {
             let rest = (0..=u16::MAX)

@@ -13,6 +13,8 @@ const SAMPLE: usize = 1_000;
 const NARROWEST: usize = 8;
 /// The widest that a column may be, while others need room or not.
 const WIDEST: usize = 60;
+/// The widest, where whole columns give way first.
+const READABLE: usize = 32;
 const GAP: usize = 2;
 
 /// A column of a table.
@@ -21,6 +23,8 @@ pub(crate) struct Column {
     pub(crate) title: String,
     /// Numbers stand at the right.
     pub(crate) right: bool,
+    /// Left out where all its values are 0 or empty.
+    pub(crate) if_any: bool,
 }
 
 /// What a table had no room for.
@@ -36,8 +40,12 @@ pub(crate) struct Cut {
 pub(crate) struct Table {
     columns: Vec<Column>,
     width: Option<usize>,
+    /// Whether columns are left out before values are cut short.
+    whole_values: bool,
     paint: Paint,
     waiting: VecDeque<Vec<String>>,
+    /// The places of the columns that are shown.
+    kept: Vec<usize>,
     /// The columns' widths; `None` while rows are sampled.
     widths: Option<Vec<usize>>,
     cut: Cut,
@@ -48,16 +56,29 @@ impl Table {
         Table {
             columns,
             width,
+            whole_values: false,
             paint,
             waiting: VecDeque::new(),
+            kept: Vec::new(),
             widths: None,
             cut: Cut::default(),
         }
     }
 
+    /// Leaves columns out, from the last on, before values are cut short.
+    pub(crate) fn whole_values(mut self) -> Self {
+        self.whole_values = true;
+        self
+    }
+
     pub(crate) fn row(&mut self, cells: Vec<String>, out: &mut dyn Write) -> io::Result<()> {
-        self.waiting
-            .push_back(cells.iter().map(|c| printable(c)).collect());
+        let cells: Vec<String> = cells.into_iter().map(|c| printable(&c)).collect();
+        let begun = self.widths.is_some();
+        self.waiting.push_back(if begun {
+            pick(&cells, &self.kept)
+        } else {
+            cells
+        });
         if self.widths.is_none() && self.waiting.len() < SAMPLE {
             return Ok(());
         }
@@ -70,13 +91,13 @@ impl Table {
     }
 
     fn print(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        let widths = match self.widths.take() {
-            Some(widths) => widths,
-            None => {
-                let widths = self.measure();
-                self.heading(&widths, out)?;
-                widths
-            }
+        let widths = if let Some(widths) = self.widths.take() {
+            widths
+        } else {
+            self.leave_out_empty();
+            let widths = self.measure();
+            self.heading(&widths, out)?;
+            widths
         };
         while let Some(row) = self.waiting.pop_front() {
             let line = self.line(&row, &widths);
@@ -119,6 +140,25 @@ impl Table {
         line
     }
 
+    /// From here on rows have the columns that say something.
+    fn leave_out_empty(&mut self) {
+        let says = |at: usize, row: &[String]| {
+            row.get(at)
+                .is_some_and(|cell| !matches!(cell.as_str(), "" | "0"))
+        };
+        self.kept = (0..)
+            .zip(&self.columns)
+            .filter_map(|(at, column)| {
+                let wanted = !column.if_any || self.waiting.iter().any(|row| says(at, row));
+                wanted.then_some(at)
+            })
+            .collect();
+        self.columns = pick(&self.columns, &self.kept);
+        for row in &mut self.waiting {
+            *row = pick(row, &self.kept);
+        }
+    }
+
     /// The widths that the sample needs; cut, widest first, to what the terminal has.
     fn measure(&mut self) -> Vec<usize> {
         let mut widths: Vec<usize> = self.columns.iter().map(|c| c.title.width()).collect();
@@ -130,12 +170,18 @@ impl Table {
         let Some(room) = self.width else {
             return widths;
         };
+        let widest = if self.whole_values {
+            READABLE
+        } else {
+            WIDEST.max(room / 2)
+        };
         for width in &mut widths {
-            *width = (*width).min(WIDEST.max(room / 2));
+            *width = (*width).min(widest);
         }
         let needed = |widths: &[usize]| widths.iter().map(|w| w + GAP).sum::<usize>();
         while needed(&widths) > room + GAP {
-            if let Some(widest) = widths.iter_mut().filter(|w| **w > NARROWEST).max() {
+            let wide = widths.iter_mut().filter(|w| **w > NARROWEST).max();
+            if let Some(widest) = wide.filter(|_| !self.whole_values) {
                 *widest -= 1;
             } else if widths.len() > 1 {
                 widths.pop();
@@ -146,6 +192,13 @@ impl Table {
         }
         widths
     }
+}
+
+fn pick<T: Clone>(from: &[T], places: &[usize]) -> Vec<T> {
+    places
+        .iter()
+        .filter_map(|at| from.get(*at).cloned())
+        .collect()
 }
 
 /// The start of a text, and a mark that it goes on; with its width.
@@ -172,6 +225,7 @@ mod tests {
         let column = |title: &str, right| Column {
             title: title.to_owned(),
             right,
+            if_any: title == "CITY",
         };
         let columns = vec![
             column("KEY", true),
@@ -225,6 +279,12 @@ mod tests {
                 values: 1
             }
         );
+    }
+
+    #[test]
+    fn a_column_that_says_nothing_is_left_out() {
+        let (text, _) = table(None, &[["1", "Ann", "0"], ["2", "Bo", ""]]);
+        assert_eq!(text, "KEY  NAME\n  1  Ann\n  2  Bo\n");
     }
 
     #[test]

@@ -24,9 +24,8 @@ impl CellText {
         match cell.value() {
             Value::Null => CellText::Empty,
             Value::Int(_) | Value::Decimal(_) => CellText::Number(cell.to_json()),
-            Value::String(text) => CellText::Words(text.into_owned()),
+            Value::String(text) | Value::Json(text) => CellText::Words(text.into_owned()),
             Value::StringList(items) => CellText::Words(items.join(",")),
-            Value::Json(text) => CellText::Words(text.into_owned()),
             Value::GeoPoint(_) => CellText::Words(cell.to_json()),
             _ => CellText::Plain(cell.to_json().trim_matches('"').to_owned()),
         }

@@ -67,7 +67,7 @@ pub fn write(
             let names = fields.iter().filter_map(|id| resource.field(*id));
             let names: Vec<&str> = names.map(|f| f.name.as_str()).collect();
             let csv = CsvRecords::begin(out, request.lines, fields.clone(), names.into_iter());
-            Sink::Csv(csv.map_err(ExportError::stream)?, fields.len())
+            Sink::Csv(Box::new(csv.map_err(ExportError::stream)?), fields.len())
         }
     };
     let mut records = 0;
@@ -99,7 +99,7 @@ pub fn write(
 
 enum Sink<'a> {
     Ndjson(&'a mut dyn Write, String),
-    Csv(CsvRecords<&'a mut dyn Write>, usize),
+    Csv(Box<CsvRecords<&'a mut dyn Write>>, usize),
 }
 
 impl Sink<'_> {

@@ -109,4 +109,18 @@ mod tests {
         assert_eq!(policy.filter, None);
         assert_eq!(policy.deletes, None);
     }
+
+    #[test]
+    fn a_flag_in_the_record_is_a_mark() {
+        let mut profile = Profile::named("generic-reso").unwrap();
+        profile.deletes = Deletes::Flag {
+            field: "MlgCanView".to_owned(),
+            value: FlagValue::Bool(false),
+        };
+        let mark = profile.policy("Property").unwrap().gone.unwrap();
+        assert_eq!(
+            (mark.field.as_str(), mark.value.as_str()),
+            ("MlgCanView", "false")
+        );
+    }
 }

@@ -9,7 +9,7 @@ use relist::store::{Change, FieldChange, Operation, Snapshot, Version};
 use relist_export::CellText;
 
 use super::changes::check_field;
-use crate::app::App;
+use crate::app::{self, App};
 use crate::args::History;
 use crate::change::{self, MEMBERS, is_stamp, minute};
 use crate::failure::{Exit, Failure};
@@ -19,10 +19,13 @@ use crate::style::printable;
 /// The longest value that a timeline shows.
 const LONGEST: usize = 60;
 
+/// Fields that say most, before the others.
+const FIRST: &[&str] = &["StandardStatus", "ListPrice", "ClosePrice", "MlsStatus"];
+
 pub(super) fn run(app: &mut App<'_>, args: &History) -> Result<Exit, Failure> {
     let store = app.open()?;
     let snapshot = store.snapshot()?;
-    let key = snapshot.parse_key(&args.resource, &args.key)?;
+    let key = app::key(&snapshot, &args.resource, &args.key)?;
     if let Some(field) = &args.field {
         check_field(&snapshot, Some(&args.resource), field)?;
     }
@@ -120,7 +123,14 @@ fn timeline(
             // A stamp that moves with the others says nothing new.
             None => !is_stamp(resource, &f.name) || change.fields.len() == 1,
         });
-        let edits: Vec<&FieldChange> = edits.collect();
+        let mut edits: Vec<&FieldChange> = edits.collect();
+        // What a person looks for stands first.
+        edits.sort_by_key(|f| {
+            FIRST
+                .iter()
+                .position(|name| *name == f.name)
+                .unwrap_or(usize::MAX)
+        });
         if edits.is_empty() && change.operation == Operation::Update {
             continue;
         }
@@ -147,10 +157,10 @@ fn timeline(
         for edit in edits {
             let value = |cell| {
                 let text = CellText::of(cell);
-                if text == CellText::Empty {
-                    "null".to_owned()
-                } else {
-                    short(text.as_str())
+                match text {
+                    CellText::Empty => "null".to_owned(),
+                    _ if text.as_str().is_empty() => "\"\"".to_owned(),
+                    _ => short(text.as_str()),
                 }
             };
             let previous = edit.previous().map_or("absent".to_owned(), value);

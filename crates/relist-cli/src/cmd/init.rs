@@ -1,9 +1,8 @@
 //! `relist init`: a configuration, a store, and what the feed declares.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use relist::schema::Schema;
-use relist::store::Store;
 use relist_feed::Profile;
 
 use crate::app::App;
@@ -34,13 +33,15 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Init) -> Result<Exit, Failure>
     let api = feed::connect(app, &config, profile.clone(), token)?;
     let again = "relist.toml and the store are written; relist sync reads $metadata by itself, \
                  once the feed can be reached";
-    let schema = feed::schema(&api).map_err(|failure| failure.with_more_hint(again))?;
+    let schema = feed::schema(app, &api).map_err(|failure| failure.with_more_hint(again))?;
+    let mut mirrored = config.resources.clone().unwrap_or(profile.sync);
     match schema {
         Some(schema) => {
             let mut txn = store.begin_write(app.now())?;
             txn.define(&schema)?;
             txn.commit()?;
             print_schema(app, &schema)?;
+            mirrored.retain(|name| schema.resource(name).is_some());
         }
         None => writeln!(
             app.out,
@@ -50,7 +51,7 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Init) -> Result<Exit, Failure>
     writeln!(
         app.out,
         "\nNext: relist sync          mirrors {}",
-        profile.sync.join(", ")
+        mirrored.join(", ")
     )?;
     writeln!(app.out, "      relist sync Property  one of them")?;
     Ok(Exit::Ok)
@@ -133,16 +134,12 @@ fn next_without_token(app: &mut App<'_>, config: &Config) -> Result<(), Failure>
     let text = format!(
         "\nThe feed wants a token. Either\n\
          \x20 export RELIST_TOKEN=..                      for this shell, or\n\
-         \x20 umask 077; cat > {shown}    and set token_file = {file:?} in {}\n\
+         \x20 (umask 077; cat > {shown})   with token_file = \"{}\" in {}\n\
          \n\
          Then: relist sync\n",
+        file.display(),
         quoted_path(&config.path),
     );
     app.out.write_all(text.as_bytes())?;
     Ok(())
-}
-
-/// Creates a store at a path that is known to be free, for the demo.
-pub(super) fn create(path: &Path, now: relist::value::Timestamp) -> Result<Store, Failure> {
-    Ok(Store::create(path, now)?)
 }

@@ -14,6 +14,8 @@ use crate::style::{bytes, duration, plural, printable, thousands};
 
 /// A resource whose last complete run is older than a day is stale: feeds move every 15 minutes.
 const STALE_AFTER: i64 = 86_400_000_000;
+/// Too short a while to count seconds.
+const JUST_NOW: i64 = 10_000_000;
 /// Runs looked at for those that did not end.
 const RUNS: usize = 50;
 /// Reasons of quarantine that are shown.
@@ -22,13 +24,13 @@ const REASONS: usize = 5;
 const MEMBERS: &[Member] = &[
     left("ResourceName", "RESOURCE"),
     right("Records", "RECORDS"),
-    right("Tombstones", "TOMBSTONES"),
+    right("Tombstones", "DELETED"),
     left("State", "STATE"),
     left("Watermark", "WATERMARK"),
-    left("LastComplete", "LAST COMPLETE"),
-    right("AgeSeconds", "AGE"),
-    left("Stale", "STALE"),
-    right("Quarantined", "QUARANTINED"),
+    left("LastComplete", ""),
+    left("AgeSeconds", "LAST COMPLETE RUN"),
+    left("Stale", ""),
+    right("Quarantined", ""),
     left("LastFull", ""),
     left("Key", ""),
     right("Fields", ""),
@@ -113,7 +115,8 @@ fn facts(
         }
         if let Some(walk) = &checkpoint.walk {
             facts.walks.push(format!(
-                "{name}: a {} walk stopped after {} pages and {} records; relist sync goes on there",
+                "{name}: a {} walk stopped after {} pages and {} records; relist sync goes on \
+                 there",
                 walk.kind.name(),
                 thousands(walk.pages),
                 thousands(walk.records)
@@ -146,11 +149,9 @@ fn row(
         Datum::time(checkpoint.watermark),
         Datum::time(checkpoint.last_complete),
         age.map_or(Datum::null(), |age| {
-            Datum::number((age / 1_000_000).cast_unsigned()).shown(duration(age))
+            Datum::number((age / 1_000_000).cast_unsigned()).shown(ago(age))
         }),
-        stale.map_or(Datum::null(), |stale| {
-            Datum::flag(stale).shown(if stale { "stale" } else { "" })
-        }),
+        stale.map_or(Datum::null(), Datum::flag),
         Datum::count(held),
         Datum::time(checkpoint.last_full),
         Datum::optional(resource.map(|r| r.key_field.as_str())),
@@ -159,6 +160,14 @@ fn row(
         walk.map_or(Datum::null(), |w| Datum::count(w.pages)),
         walk.map_or(Datum::null(), |w| Datum::count(w.records)),
     ]
+}
+
+fn ago(age: i64) -> String {
+    let stale = if age > STALE_AFTER { " (stale)" } else { "" };
+    if age < JUST_NOW {
+        return "just now".to_owned();
+    }
+    format!("{} ago{stale}", duration(age))
 }
 
 fn state(checkpoint: &Checkpoint, records: u64) -> &'static str {

@@ -13,6 +13,7 @@
 
 mod policy;
 mod reconcile;
+mod refresh;
 mod sweep;
 mod walk;
 
@@ -20,6 +21,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 pub use policy::{Policy, SyncMode, SyncOptions, WalkKind};
+pub use refresh::{Connect, Refresh, Refreshed, Related};
 use walk::{FeedWalker, WalkSetup};
 
 use crate::decode::{KeySpec, SplitPage};
@@ -155,10 +157,33 @@ impl SyncRun<'_> {
         if self.checkpoint.state == SyncState::New {
             self.checkpoint.state = SyncState::Backfilling;
         }
+        let resumed = self
+            .walk_now()
+            .is_some_and(|walk| walk.position != WalkPosition::Start);
+        if !self.finish_walk(session, source)? || !resumed {
+            return Ok(());
+        }
+        // The walk began in an earlier run: what changed behind its place since then is stamped
+        // later than it began. Without this pass the run would end, and not be up to date.
+        let next = begin(&self.checkpoint, self.policy, SyncMode::Auto, self.now());
+        if next.kind == RunKind::Incremental {
+            self.checkpoint.walk = Some(next);
+            self.finish_walk(session, source)?;
+        }
+        Ok(())
+    }
+
+    /// Walks to the end, from wherever the walk stands, and all that belongs to it; `false` when it
+    /// was stopped before.
+    fn finish_walk(
+        &mut self,
+        session: &mut Session<'_>,
+        source: &mut dyn PageSource,
+    ) -> Result<bool> {
         let mut restarted = false;
         loop {
             let Some(walk) = self.walk_now().cloned() else {
-                return Ok(());
+                return Ok(false);
             };
             match self.walk(session, source, &walk, None) {
                 // A stale continuation: begin the walk again, once.
@@ -168,7 +193,7 @@ impl SyncRun<'_> {
                 }
                 Err(Error::Stopped) => {
                     self.note = Some("stopped before its end; the next run goes on".to_owned());
-                    return Ok(());
+                    return Ok(false);
                 }
                 Err(error) => return Err(error),
                 Ok(()) => break,
@@ -191,7 +216,8 @@ impl SyncRun<'_> {
         if full {
             self.checkpoint.last_full = Some(done);
         }
-        self.save(session)
+        self.save(session)?;
+        Ok(true)
     }
 
     fn walk_now(&self) -> Option<&Walk> {
@@ -287,7 +313,8 @@ impl SyncRun<'_> {
         let (Some(expected), Some(walk)) = (session.report().expected, self.walk_now()) else {
             return Ok(());
         };
-        if !self.whole || !cut_short(walk.records, expected) {
+        let full = walk.kind == RunKind::Full;
+        if !full || !self.whole || !cut_short(walk.records, expected) {
             return Ok(());
         }
         let error = short_walk(self.resource, walk.records, expected);

@@ -25,7 +25,7 @@ pub(super) fn check(market: &Market, snapshot: &Snapshot) -> Result<String, Fail
         let now = AsOf::Sequence(snapshot.sequence());
         snapshot.scan(&resource.name, now, |key, record| {
             let mirrored = from_json(&record.to_json(None));
-            match truth.remove(&key.to_string()) {
+            match truth.remove(&key.to_string()).map(|row| from_json(&row)) {
                 Some(row) if row == mirrored => {
                     records += 1;
                     values += row.len() as u64;
@@ -55,20 +55,19 @@ pub(super) fn check(market: &Market, snapshot: &Snapshot) -> Result<String, Fail
     ))
 }
 
-/// The market's rows of a resource: each field's JSON text, by key.
-fn rows(
-    market: &Market,
-    resource: usize,
-    key_field: &str,
-) -> BTreeMap<String, BTreeMap<String, String>> {
+/// The market's rows of a resource as JSON text, by key.
+fn rows(market: &Market, resource: usize, key_field: &str) -> BTreeMap<String, String> {
     let mut rows = BTreeMap::new();
+    let key_place = market.schema().resources.get(resource);
+    let key_place = key_place.and_then(|r| r.fields.iter().position(|f| f.name == key_field));
     market.scan(resource, &Access::All, &mut |row| {
         let mut text = vec![b'{'];
         market.write_row(resource, row, None, &mut text);
         text.push(b'}');
-        let fields = from_json(&String::from_utf8_lossy(&text));
-        let key = fields.get(key_field).cloned().unwrap_or_default();
-        rows.insert(key.trim_matches('"').to_owned(), fields);
+        let mut key = Vec::new();
+        market.write_field(resource, row, key_place.unwrap_or(0), &mut key);
+        let key = String::from_utf8_lossy(&key).trim_matches('"').to_owned();
+        rows.insert(key, String::from_utf8_lossy(&text).into_owned());
         true
     });
     rows
