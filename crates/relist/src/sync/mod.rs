@@ -11,6 +11,7 @@
 //! A record that a complete full walk did not meet is deleted only when the feed, asked for its
 //! key, does not have it, and only if not too many are missing at once.
 
+mod count;
 mod policy;
 mod reconcile;
 mod refresh;
@@ -20,6 +21,7 @@ mod walk;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use count::Count;
 pub use policy::{Policy, SyncMode, SyncOptions, WalkKind};
 pub use refresh::{Connect, Refresh, Refreshed, Related};
 use walk::{FeedWalker, WalkSetup};
@@ -82,6 +84,8 @@ impl Store {
             whole: walk.position == WalkPosition::Start,
             seen: SlotSet::default(),
             keyless: 0,
+            expected: None,
+            before: None,
             note: None,
         };
         let mut session = session;
@@ -148,6 +152,10 @@ struct SyncRun<'a> {
     whole: bool,
     seen: SlotSet,
     keyless: u64,
+    /// What the feed counted when the walk began.
+    expected: Option<u64>,
+    /// The walk as it was before the last page applied.
+    before: Option<Walk>,
     /// Why the run is degraded.
     note: Option<String>,
 }
@@ -168,6 +176,7 @@ impl SyncRun<'_> {
         let next = begin(&self.checkpoint, self.policy, SyncMode::Auto, self.now());
         if next.kind == RunKind::Incremental {
             self.checkpoint.walk = Some(next);
+            (self.whole, self.expected, self.before) = (true, None, None);
             self.finish_walk(session, source)?;
         }
         Ok(())
@@ -195,16 +204,29 @@ impl SyncRun<'_> {
                     self.note = Some("stopped before its end; the next run goes on".to_owned());
                     return Ok(false);
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.step_back(session, &error)?;
+                    return Err(error);
+                }
                 Ok(()) => break,
             }
         }
-        self.check_count(session)?;
+        let count = self.check_count(session, source)?;
         let full = self
             .walk_now()
             .is_some_and(|walk| walk.kind == RunKind::Full);
-        if full && self.whole {
-            self.sweep(session, source, |_| true)?;
+        match count {
+            // Its own count tells whether the keys are all there now.
+            Count::Short(_) if full => self.reconcile(session, source)?,
+            Count::Short(note) => {
+                // The watermark stays where it is: the next run reads all of it again.
+                if let Some(walk) = &mut self.checkpoint.walk {
+                    walk.max_seen = None;
+                }
+                self.note = Some(note);
+            }
+            Count::Fits if full && self.whole => self.sweep(session, source, |_| true)?,
+            Count::Fits => {}
         }
         let started = self.walk_now().map(|walk| walk.started);
         self.end_walk(session)?;
@@ -231,6 +253,23 @@ impl SyncRun<'_> {
         }
         self.whole = true;
         self.seen = SlotSet::default();
+        (self.expected, self.before) = (None, None);
+    }
+
+    /// After an answer that cannot be right: a continuation link that leads there came with the
+    /// page before, so that page is asked for again. A link kept from an earlier run may have been
+    /// wrong from the start: then so is the walk.
+    fn step_back(&mut self, session: &mut Session<'_>, error: &Error) -> Result<()> {
+        let malformed = matches!(error, Error::Source(e) if e.kind == SourceErrorKind::Malformed);
+        let at_link = |walk: &Walk| matches!(walk.position, WalkPosition::Link(_));
+        if !malformed || !self.walk_now().is_some_and(at_link) {
+            return Ok(());
+        }
+        match self.before.take() {
+            Some(walk) => self.checkpoint.walk = Some(walk),
+            None => self.restart(),
+        }
+        self.save(session)
     }
 
     fn now(&self) -> Timestamp {
@@ -278,6 +317,8 @@ impl SyncRun<'_> {
             return Ok(());
         };
         let after = last.after.clone();
+        let before_last = batch.iter().rev().nth(1).map(|step| step.after.clone());
+        self.expected = self.expected.or(expected);
         let pages: Vec<SplitPage> = batch.into_iter().map(|step| step.page).collect();
         let mut checkpoint = self.checkpoint.clone();
         let cursor_field = self.policy.cursor();
@@ -301,26 +342,20 @@ impl SyncRun<'_> {
             txn.set_checkpoint(resource, &checkpoint)?;
             Ok(keyless)
         })?;
+        let mut before = self.checkpoint.walk.take();
+        if let (Some(walk), Some(now), Some(position)) =
+            (&mut before, &checkpoint.walk, before_last)
+        {
+            let last = pages.last().map_or(0, |page| page.entities.len() as u64);
+            (walk.started, walk.max_seen) = (now.started, now.max_seen);
+            (walk.pages, walk.records) = (now.pages - 1, now.records.saturating_sub(last));
+            walk.position = position;
+        }
+        self.before = before;
         self.checkpoint = checkpoint;
         self.keyless += keyless;
         self.progress.advanced(session.report());
         Ok(())
-    }
-
-    /// A walk that ended well before the feed's own count was cut short, however well-formed its
-    /// last page: it is begun again by the next run.
-    fn check_count(&mut self, session: &mut Session<'_>) -> Result<()> {
-        let (Some(expected), Some(walk)) = (session.report().expected, self.walk_now()) else {
-            return Ok(());
-        };
-        let full = walk.kind == RunKind::Full;
-        if !full || !self.whole || !cut_short(walk.records, expected) {
-            return Ok(());
-        }
-        let error = short_walk(self.resource, walk.records, expected);
-        self.restart();
-        self.save(session)?;
-        Err(error)
     }
 
     /// Moves the watermark: the highest stamp seen, but not past the server's time at the start.
@@ -368,14 +403,24 @@ impl SyncRun<'_> {
                     feed.resource_field, self.resource, feed.time_field
                 )),
                 page_size: self.policy.page_size,
+                count: true,
                 ..QueryOptions::default()
             },
         };
         let spec = Some(Arc::new(feed.key_spec()));
         let mut links = walk::Links::default();
-        let mut latest = None;
+        let (mut latest, mut met, mut expected) = (None, 0, None);
         loop {
-            let fetched = source.fetch(&request)?;
+            let fetched = match (source.fetch(&request), &mut request) {
+                // A list that is not counted is believed as it is.
+                (Err(e), PageRequest::Query { options, .. })
+                    if e.kind == SourceErrorKind::Refused && options.count =>
+                {
+                    options.count = false;
+                    continue;
+                }
+                (fetched, _) => fetched?,
+            };
             let page =
                 SplitPage::split(&feed.resource, &fetched.origin, fetched.body, spec.clone());
             let page = match page {
@@ -386,6 +431,8 @@ impl SyncRun<'_> {
                 }
             };
             let next = page.next_link.clone().or(fetched.next_link);
+            met += page.entities.len() as u64;
+            expected = expected.or(page.count);
             if !page.entities.is_empty() {
                 let resource = Some(self.resource);
                 let seen = session.write(|txn, report| {
@@ -399,6 +446,9 @@ impl SyncRun<'_> {
                 resource: feed.resource.clone().into_owned(),
                 link,
             };
+        }
+        if let Some(expected) = expected.filter(|expected| met < *expected) {
+            return Err(short_walk(&feed.resource, met, expected));
         }
         let reached = latest.map(|at: Timestamp| started.map_or(at, |s| at.min(s)));
         self.checkpoint.deletes_watermark = self.checkpoint.deletes_watermark.max(reached);
