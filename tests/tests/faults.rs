@@ -30,7 +30,7 @@ use serde_json::json;
 /// When the feed was filled: 2026-03-02T00:00:00Z.
 const FILLED: u32 = 1_772_409_600;
 const PAGE: u64 = 20;
-const ROWS: i64 = 200;
+const ROWS: i64 = 120;
 /// A key that no record has, deleted long ago.
 const UNKNOWN: i64 = 9_999_999;
 
@@ -231,8 +231,9 @@ fn client(server: &Server, fault: Option<Fault>) -> WebApi {
         limits.read = relist_sim::SLOW / 2;
         limits.total = relist_sim::SLOW;
     }
+    let slow = fault.is_some_and(Fault::is_slow);
     let retry = RetryPolicy {
-        max_attempts: 2,
+        max_attempts: if slow { 1 } else { 2 },
         base: Duration::from_secs(1),
         ..RetryPolicy::default()
     };

@@ -15,7 +15,7 @@ pub const SLOW: Duration = Duration::from_millis(400);
 const ELSEWHERE: &str = "http://127.0.0.2:9";
 const HTML: &str = "<!DOCTYPE html><html><head><title>Maintenance</title></head></html>";
 /// What a bomb unpacks to.
-const BOMB_BYTES: usize = 24 << 20;
+const BOMB_BYTES: usize = 9 << 20;
 
 /// Spoils an answer; false when the fault has nothing to do with it.
 pub(super) fn spoil(

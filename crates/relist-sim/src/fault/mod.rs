@@ -83,7 +83,7 @@ faults! {
     TruncatedHead, "truncated-head", Wire;
     /// A body said to be gzip that is not.
     NotGzip, "not-gzip", Wire;
-    /// A few kilobytes that unpack to 24 MiB of spaces around a page.
+    /// A few kilobytes that unpack to 9 MiB of spaces around a page.
     GzipBomb, "gzip-bomb", Wire;
     /// A head of a megabyte.
     HeaderFlood, "header-flood", Wire;
@@ -374,8 +374,8 @@ struct State {
     /// The request that the fault strikes, once it came.
     target: Option<String>,
     struck: u64,
-    /// The page before.
-    before: Vec<u8>,
+    /// The path and the body of the page before.
+    before: (String, Vec<u8>),
 }
 
 impl Strike {
@@ -447,9 +447,14 @@ impl Strike {
             state.pages += 1;
         }
         let here = state.target.as_ref() == Some(&request.target);
-        let true_body = response.body.clone();
+        let true_body = (request.path(), response.body.clone());
         if here && !state.healed {
-            let before = std::mem::take(&mut state.before);
+            let (path, body) = std::mem::take(&mut state.before);
+            let before = if path == request.path() {
+                body
+            } else {
+                Vec::new()
+            };
             if answers::spoil(self.fault, request, &mut response, &before) {
                 state.struck += 1;
             }

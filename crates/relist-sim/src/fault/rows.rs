@@ -71,7 +71,7 @@ fn insert(rows: &mut Dataset, keys: &[Key], now: Seconds, step: u64) {
         _ => 0,
     };
     let step = i64::try_from(step).unwrap_or(0);
-    for key in [-1 - step, last + 10] {
+    for key in [-1 - step, last + 7] {
         let row = json!({"ListingKeyNumeric": key, "ListPrice": 1, "StandardStatus": "Active",
             "ModificationTimestamp": format_timestamp(now)});
         let _ = rows.put(SET, &row);
