@@ -1,4 +1,10 @@
-//! What mirrors of a simulated feed are compared by.
+//! Seeded simulations, and what mirrors of a simulated feed are compared by.
+
+mod feed;
+mod world;
+
+pub use feed::{Feed, Rng};
+pub use world::World;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
