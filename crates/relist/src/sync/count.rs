@@ -68,7 +68,7 @@ impl SyncRun<'_> {
         )))
     }
 
-    /// How many records of the walk there are now that were not stamped since it began; `None`
+    /// How many records of the walk there are now that were not stamped after it began; `None`
     /// when the feed does not say.
     fn recount(
         &self,
@@ -83,7 +83,7 @@ impl SyncRun<'_> {
         let mut clauses = conditions(self.policy, walk.kind, walk.since);
         if let Some(field) = &self.policy.cursor_field {
             clauses.push(format!(
-                "{field} lt {}",
+                "{field} le {}",
                 self.policy.timestamp(walk.started)
             ));
         }

@@ -12,6 +12,7 @@
 //! key, does not have it, and only if not too many are missing at once.
 
 mod count;
+mod deletes;
 mod policy;
 mod reconcile;
 mod refresh;
@@ -28,11 +29,9 @@ use walk::{FeedWalker, WalkSetup};
 
 use crate::decode::{KeySpec, SplitPage};
 use crate::error::{Error, Result, SourceError, SourceErrorKind};
-use crate::ingest::{
-    Applying, DeletedFeed, Grouping, Progress, Session, SlotSet, Step, apply_deletes, pump,
-};
+use crate::ingest::{Applying, Grouping, Progress, Session, SlotSet, Step, pump};
 use crate::keycode::Key;
-use crate::source::{PageRequest, PageSource, QueryOptions};
+use crate::source::PageSource;
 use crate::store::{
     Cause, Checkpoint, Outcome, RunKind, RunReport, Store, SyncState, Walk, WalkPosition,
 };
@@ -118,8 +117,14 @@ fn begin(checkpoint: &Checkpoint, policy: &Policy, mode: SyncMode, now: Timestam
         SyncMode::Auto if incremental => RunKind::Incremental,
         SyncMode::Auto | SyncMode::Full => RunKind::Full,
     };
+    // A link of an earlier run may be an offset into rows that have moved since, for they are in
+    // the order of their stamps: an incremental walk along links begins anew.
+    let moved = |walk: &Walk| {
+        walk.kind == RunKind::Incremental && matches!(walk.position, WalkPosition::Link(_))
+    };
     if let Some(walk) = &checkpoint.walk
         && walk.kind == kind
+        && !moved(walk)
     {
         return walk.clone();
     }
@@ -296,8 +301,8 @@ impl SyncRun<'_> {
         let begun = begun();
         let mut walker = FeedWalker::new(setup, walk, source, &rejected, &begun);
         let result = pump(&mut walker, Grouping::WhenIdle, |batch| {
-            let (server_time, expected) = *lock(&begun);
-            self.apply(session, batch, server_time, expected)
+            let begun = *lock(&begun);
+            self.apply(session, batch, walk.kind, begun)
         });
         if let Some(page) = lock(&rejected).take() {
             // The page is kept for a look; the checkpoint stays before it.
@@ -310,8 +315,8 @@ impl SyncRun<'_> {
         &mut self,
         session: &mut Session<'_>,
         batch: Vec<Step>,
-        server_time: Option<Timestamp>,
-        expected: Option<u64>,
+        kind: RunKind,
+        (server_time, expected): (Option<Timestamp>, Option<u64>),
     ) -> Result<()> {
         let Some(last) = batch.last() else {
             return Ok(());
@@ -330,9 +335,15 @@ impl SyncRun<'_> {
             applying.gone = policy.gone.as_ref();
             txn.apply_pages(&pages, &mut applying)?;
             let (max_seen, keyless) = (applying.max_seen, applying.keyless);
-            if let Some(walk) = &mut checkpoint.walk {
+            // A deep run has its own place, and leaves that of an interrupted walk alone.
+            if let Some(walk) = &mut checkpoint.walk
+                && walk.kind == kind
+            {
                 if walk.position == WalkPosition::Start {
-                    walk.started = server_time.unwrap_or(walk.started);
+                    // The earlier of two clocks: a record stamped in the future is no reason to
+                    // go beyond either.
+                    let server_time = server_time.unwrap_or(walk.started);
+                    walk.started = walk.started.min(server_time);
                 }
                 walk.position = after;
                 walk.max_seen = walk.max_seen.max(max_seen);
@@ -380,79 +391,6 @@ impl SyncRun<'_> {
     fn save(&mut self, session: &mut Session<'_>) -> Result<()> {
         let (resource, checkpoint) = (self.resource, self.checkpoint.clone());
         session.write(|txn, _| txn.set_checkpoint(resource, &checkpoint))
-    }
-
-    /// Applies what the feed says was deleted since the last time, less the overlap.
-    fn deletes(
-        &mut self,
-        session: &mut Session<'_>,
-        source: &mut dyn PageSource,
-        feed: &DeletedFeed,
-        started: Option<Timestamp>,
-    ) -> Result<()> {
-        let overlap = i64::try_from(self.policy.overlap_seconds).unwrap_or(0) * 1_000_000;
-        let from = self.checkpoint.deletes_watermark.unwrap_or(Timestamp(0));
-        let since = self
-            .policy
-            .timestamp(Timestamp(from.0.saturating_sub(overlap)));
-        let mut request = PageRequest::Query {
-            resource: feed.resource.clone().into_owned(),
-            options: QueryOptions {
-                filter: Some(format!(
-                    "{} eq '{}' and {} ge {since}",
-                    feed.resource_field, self.resource, feed.time_field
-                )),
-                page_size: self.policy.page_size,
-                count: true,
-                ..QueryOptions::default()
-            },
-        };
-        let spec = Some(Arc::new(feed.key_spec()));
-        let mut links = walk::Links::default();
-        let (mut latest, mut met, mut expected) = (None, 0, None);
-        loop {
-            let fetched = match (source.fetch(&request), &mut request) {
-                // A list that is not counted is believed as it is.
-                (Err(e), PageRequest::Query { options, .. })
-                    if e.kind == SourceErrorKind::Refused && options.count =>
-                {
-                    options.count = false;
-                    continue;
-                }
-                (fetched, _) => fetched?,
-            };
-            let page =
-                SplitPage::split(&feed.resource, &fetched.origin, fetched.body, spec.clone());
-            let page = match page {
-                Ok(page) => page,
-                Err(rejected) => {
-                    session.put_page_aside(&rejected)?;
-                    return Err(rejected.error.into());
-                }
-            };
-            let next = page.next_link.clone().or(fetched.next_link);
-            met += page.entities.len() as u64;
-            expected = expected.or(page.count);
-            if !page.entities.is_empty() {
-                let resource = Some(self.resource);
-                let seen = session.write(|txn, report| {
-                    apply_deletes(txn, feed, std::slice::from_ref(&page), resource, report)
-                })?;
-                latest = latest.max(seen);
-            }
-            let Some(link) = next else { break };
-            links.follow(&link, &page.origin)?;
-            request = PageRequest::Next {
-                resource: feed.resource.clone().into_owned(),
-                link,
-            };
-        }
-        if let Some(expected) = expected.filter(|expected| met < *expected) {
-            return Err(short_walk(&feed.resource, met, expected));
-        }
-        let reached = latest.map(|at: Timestamp| started.map_or(at, |s| at.min(s)));
-        self.checkpoint.deletes_watermark = self.checkpoint.deletes_watermark.max(reached);
-        Ok(())
     }
 }
 

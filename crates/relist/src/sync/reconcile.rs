@@ -77,7 +77,7 @@ impl SyncRun<'_> {
         if let Count::Short(note) = self.compare_count(session, source, &walk)? {
             self.note = Some(note);
         }
-        for keys in differing.chunks(super::sweep::KEYS_A_REQUEST) {
+        for keys in differing.chunks(self.keys_a_request()) {
             self.fetch(session, source, keys)?;
         }
         self.sweep(session, source, |_| true)

@@ -15,7 +15,7 @@ use crate::source::{PageRequest, PageSource, QueryOptions};
 use crate::store::{Cause, DeleteOutcome};
 
 /// Keys asked for in one request: a URL stays well below 2,000 bytes.
-pub(super) const KEYS_A_REQUEST: usize = 20;
+const KEYS_A_REQUEST: usize = 20;
 /// The brake: so many deletions, or one in so many, are never held back.
 const BRAKE_RECORDS: u64 = 50;
 const BRAKE_SHARE: u64 = 50;
@@ -58,10 +58,16 @@ impl SyncRun<'_> {
             self.note = Some(brake.to_string());
             return Ok(());
         }
-        for keys in missing.chunks(KEYS_A_REQUEST) {
+        for keys in missing.chunks(self.keys_a_request()) {
             self.ask(session, source, keys)?;
         }
         Ok(())
+    }
+
+    /// How many keys are asked for at once: their records fit in one page.
+    pub(super) fn keys_a_request(&self) -> usize {
+        let page = self.policy.page_size.and_then(|n| usize::try_from(n).ok());
+        page.map_or(KEYS_A_REQUEST, |page| page.clamp(1, KEYS_A_REQUEST))
     }
 
     /// Fetches and applies the records of keys; those that are not there are left as they are.
@@ -139,7 +145,7 @@ impl SyncRun<'_> {
     }
 
     /// The page of the records of these keys.
-    fn page_of(
+    pub(super) fn page_of(
         &self,
         session: &mut Session<'_>,
         source: &mut dyn PageSource,
@@ -158,7 +164,7 @@ impl SyncRun<'_> {
     }
 
     /// Applies a page of single records, and deletes the keys that are gone.
-    fn apply_page(
+    pub(super) fn apply_page(
         &mut self,
         session: &mut Session<'_>,
         page: &SplitPage,
@@ -183,7 +189,7 @@ impl SyncRun<'_> {
 
 /// Whether a page is a whole answer about these keys: nothing else, nothing cut off, and as much as
 /// it counts, where it counts.
-fn answers(page: &SplitPage, keys: &[Key]) -> bool {
+pub(super) fn answers(page: &SplitPage, keys: &[Key]) -> bool {
     let asked_for = |e: &crate::decode::RawEntity| e.key.as_ref().is_ok_and(|k| keys.contains(k));
     page.entities.iter().all(asked_for)
         && page.next_link.is_none()
