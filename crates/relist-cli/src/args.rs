@@ -165,7 +165,8 @@ pub(crate) struct Ingest {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    relist query Property --filter \"StandardStatus eq 'Active' and ListPrice lt 500000\" --top 10\n  \
+    relist query Property --filter \"StandardStatus eq 'Active' and ListPrice lt 500000\" \
+    --top 10\n  \
     relist query Property --filter \"contains(PublicRemarks,'view')\" --select City,ListPrice \
     --orderby \"ListPrice desc\"\n  \
     relist query 'Property?$filter=City eq '\\''Provo'\\''&$top=5'\n  \

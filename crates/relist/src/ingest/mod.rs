@@ -1,6 +1,6 @@
 //! Ingest: pages into the store, one road for feeds and files.
 //!
-//! Split, look up, decode, diff, stage: see [`apply`] for the stages and [`pipeline`] for the
+//! Split, look up, decode, diff, stage: see `apply` for the stages and `pipeline` for the
 //! threads. **Only this module names rayon and crossbeam.**
 
 mod apply;
