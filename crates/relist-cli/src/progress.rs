@@ -54,6 +54,11 @@ impl Bar {
         )
     }
 
+    /// Something whose end is not known.
+    pub(crate) fn waiting(visible: bool, label: &str) -> Self {
+        Bar::new(visible, None, label, "{prefix:12} {spinner} {elapsed}")
+    }
+
     pub(crate) fn at(&self, position: u64) {
         self.0.set_position(position);
     }

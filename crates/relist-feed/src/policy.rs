@@ -41,6 +41,21 @@ impl Profile {
     }
 }
 
+fn gone_mark(deletes: &Deletes) -> Option<GoneMark> {
+    let Deletes::Flag { field, value } = deletes else {
+        return None;
+    };
+    let value = match value {
+        FlagValue::Bool(value) => value.to_string(),
+        FlagValue::Int(value) => value.to_string(),
+        FlagValue::String(value) => value.clone(),
+    };
+    Some(GoneMark {
+        field: field.clone(),
+        value,
+    })
+}
+
 fn deleted_feed(deletes: Deletes) -> Option<DeletedFeed> {
     match deletes {
         Deletes::Feed {
@@ -53,20 +68,6 @@ fn deleted_feed(deletes: Deletes) -> Option<DeletedFeed> {
             resource_field: resource_field.into(),
             key_field: key_field.into(),
             time_field: time_field.into(),
-        }),
-        _ => None,
-    }
-}
-
-fn gone_mark(deletes: &Deletes) -> Option<GoneMark> {
-    match deletes {
-        Deletes::Flag { field, value } => Some(GoneMark {
-            field: field.clone(),
-            value: match value {
-                FlagValue::Bool(value) => value.to_string(),
-                FlagValue::Int(value) => value.to_string(),
-                FlagValue::String(value) => value.clone(),
-            },
         }),
         _ => None,
     }

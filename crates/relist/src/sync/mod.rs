@@ -13,6 +13,7 @@
 
 mod policy;
 mod reconcile;
+mod refresh;
 mod sweep;
 mod walk;
 
@@ -20,6 +21,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 pub use policy::{Policy, SyncMode, SyncOptions, WalkKind};
+pub use refresh::{Connect, Refresh, Refreshed, Related};
 use walk::{FeedWalker, WalkSetup};
 
 use crate::decode::{KeySpec, SplitPage};
