@@ -133,6 +133,10 @@ pub(crate) struct Sync {
     #[arg(long, value_name = "I/N", conflicts_with_all = ["full", "reconcile"])]
     #[arg(value_parser = slice)]
     pub(crate) deep: Option<(u32, u32)>,
+    /// Fetch these records again, by key, with what belongs to them
+    #[arg(long, value_name = "KEY,..", value_delimiter = ',')]
+    #[arg(conflicts_with_all = ["full", "reconcile", "deep", "max_pages", "dry_run"])]
+    pub(crate) keys: Vec<String>,
     /// Stop each resource after so many pages; the next sync goes on there
     #[arg(long, value_name = "N")]
     pub(crate) max_pages: Option<u64>,
