@@ -28,8 +28,8 @@ pub(crate) use catalog::{Catalog, MAX_FIELDS, share, wider};
 pub use changelog::{Cause, Change, FieldChange, Operation};
 pub(crate) use head::Head;
 pub use report::{
-    Checkpoint, Misfit, Outcome, QUARANTINE_BYTES, Quarantined, RunKind, RunReport, SyncState,
-    Tombstone, Walk, WalkPosition,
+    Checkpoint, Misfit, Outcome, Position, QUARANTINE_BYTES, Quarantined, RunKind, RunReport,
+    SyncState, Tombstone, Walk, WalkPosition,
 };
 pub use snapshot::{AsOf, Changes, Snapshot, Version};
 pub use verify::VerifyReport;
