@@ -119,8 +119,8 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error::UnknownResource`], [`Error::Query`] for a filter that does not fit,
-    /// [`Error::Usage`] for a field that the resource does not have or a sequence that is not reached yet,
-    /// [`Error::Pruned`] when changes after `since` are not held any more.
+    /// [`Error::Usage`] for a field that the resource does not have or a sequence that is not
+    /// reached yet, [`Error::Pruned`] when changes after `since` are not held any more.
     pub fn events(&self, rules: &[Rule], since: u64, now: Timestamp) -> Result<Events<'_>> {
         let since = self.resolve(AsOf::Sequence(since))?;
         let rules = rules.iter().map(|rule| self.bind_rule(rule, now));
