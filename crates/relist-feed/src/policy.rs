@@ -22,11 +22,13 @@ impl Profile {
             key_field: rules.key,
             walk: match rules.walk {
                 Walk::Keyset => WalkKind::Keyset,
-                Walk::Nextlink => WalkKind::NextLink,
+                // The client itself turns a list of keys into a walk along links.
+                Walk::Nextlink | Walk::Keylist => WalkKind::NextLink,
             },
             page_size: rules.page_size,
-            page_size_keys: self.page_size_keys,
-            prefer_page_size: self.paging == Paging::Prefer,
+            page_size_keys: rules.page_size_keys,
+            // The client says it in `$top` where the server reads that as the size of a page.
+            prefer_page_size: self.paging != Paging::Top,
             cursor_field: rules.cursor_field,
             overlap_seconds: self.cursor.overlap_seconds,
             fraction_digits: self.cursor.fraction_digits,
@@ -60,7 +62,7 @@ fn deleted_feed(deletes: Deletes) -> Option<DeletedFeed> {
 
 fn gone_mark(deletes: &Deletes) -> Option<GoneMark> {
     match deletes {
-        Deletes::Flag { field, value } => Some(GoneMark {
+        Deletes::Flag { field, value, .. } => Some(GoneMark {
             field: field.clone(),
             value: match value {
                 FlagValue::Bool(value) => value.to_string(),
@@ -115,6 +117,7 @@ mod tests {
         profile.deletes = Deletes::Flag {
             field: "MlgCanView".to_owned(),
             value: FlagValue::Bool(false),
+            visible_days: None,
         };
         let mark = profile.policy("Property").unwrap().gone.unwrap();
         assert_eq!(
