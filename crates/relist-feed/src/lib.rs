@@ -32,14 +32,12 @@ mod transport;
 mod authority;
 mod keylist;
 mod client;
-mod events;
-// mod doctor;
+mod doctor;
 
 pub use client::WebApi;
 pub use credentials::Credentials;
-// pub use doctor::{Check, Verdict, doctor};
+pub use doctor::{Check, MOST_REQUESTS, Verdict, doctor};
 pub use error::ConfigError;
-pub use events::{EntityEvent, EventPage};
 pub use media::{MediaRules, MediaVia};
 pub use profile::{
     Auth, Cursor, Deletes, EnumLiterals, Filters, FlagValue, Paging, Profile, ResourceProfile,

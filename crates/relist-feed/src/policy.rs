@@ -1,7 +1,7 @@
 //! From a profile's rules to the engine's: a [`Policy`] for one resource.
 
 use relist::ingest::{DeletedFeed, GoneMark};
-use relist::sync::{Policy, WalkKind};
+use relist::sync::{EventFeed, Policy, WalkKind};
 
 use crate::error::ConfigError;
 use crate::profile::{Deletes, FlagValue, Paging, Profile, Walk};
@@ -32,6 +32,7 @@ impl Profile {
             cursor_field: rules.cursor_field,
             overlap_seconds: self.cursor.overlap_seconds,
             fraction_digits: self.cursor.fraction_digits,
+            events: event_feed(&rules.deletes),
             gone: gone_mark(&rules.deletes),
             deletes: deleted_feed(rules.deletes),
             filter: None,
@@ -40,6 +41,38 @@ impl Profile {
             expand: rules.expand,
             orderby: rules.orderby,
         })
+    }
+}
+
+fn gone_mark(deletes: &Deletes) -> Option<GoneMark> {
+    let Deletes::Flag { field, value, .. } = deletes else {
+        return None;
+    };
+    let value = match value {
+        FlagValue::Bool(value) => value.to_string(),
+        FlagValue::Int(value) => value.to_string(),
+        FlagValue::String(value) => value.clone(),
+    };
+    Some(GoneMark {
+        field: field.clone(),
+        value,
+    })
+}
+
+fn event_feed(deletes: &Deletes) -> Option<EventFeed> {
+    match deletes {
+        Deletes::Events {
+            resource,
+            sequence_field,
+            resource_field,
+            key_field,
+        } => Some(EventFeed {
+            resource: resource.clone(),
+            sequence_field: sequence_field.clone(),
+            resource_field: resource_field.clone(),
+            key_field: key_field.clone(),
+        }),
+        _ => None,
     }
 }
 
@@ -55,20 +88,6 @@ fn deleted_feed(deletes: Deletes) -> Option<DeletedFeed> {
             resource_field: resource_field.into(),
             key_field: key_field.into(),
             time_field: time_field.into(),
-        }),
-        _ => None,
-    }
-}
-
-fn gone_mark(deletes: &Deletes) -> Option<GoneMark> {
-    match deletes {
-        Deletes::Flag { field, value, .. } => Some(GoneMark {
-            field: field.clone(),
-            value: match value {
-                FlagValue::Bool(value) => value.to_string(),
-                FlagValue::Int(value) => value.to_string(),
-                FlagValue::String(value) => value.clone(),
-            },
         }),
         _ => None,
     }
@@ -109,6 +128,13 @@ mod tests {
         assert_eq!(policy.initial_filter.as_deref(), Some("MlgCanView eq true"));
         assert_eq!(policy.filter, None);
         assert_eq!(policy.deletes, None);
+    }
+
+    #[test]
+    fn events_are_followed_by_the_names_of_rcp_27() {
+        let profile = Profile::named("entity-event").unwrap();
+        let policy = profile.policy("Property").unwrap();
+        assert_eq!(policy.events, Some(EventFeed::default()));
     }
 
     #[test]
