@@ -57,7 +57,7 @@ impl SyncRun<'_> {
                 ..QueryOptions::default()
             },
         };
-        let page = self.event_page(session, source, feed, &request)?.0;
+        let page = Self::event_page(session, source, feed, &request)?.0;
         let last = page.entities.first().and_then(|e| match &e.key {
             Ok(Key::Int(sequence)) => Some(*sequence),
             _ => None,
@@ -82,7 +82,7 @@ impl SyncRun<'_> {
         let mut links = walk::Links::default();
         let mut request = self.events_after(feed);
         loop {
-            let (page, link) = self.event_page(session, source, feed, &request)?;
+            let (page, link) = Self::event_page(session, source, feed, &request)?;
             let mut keys: Vec<Key> = Vec::new();
             let mut last = self.checkpoint.event_sequence;
             for raw in &page.entities {
@@ -134,7 +134,6 @@ impl SyncRun<'_> {
     }
 
     fn event_page(
-        &self,
         session: &mut Session<'_>,
         source: &mut dyn PageSource,
         feed: &EventFeed,
