@@ -289,10 +289,7 @@ fn profile(quota: &str) -> Profile {
 #[test]
 fn the_client_waits_for_the_quota_and_sends_nothing_too_early() {
     let clock = SharedClock::start();
-    let provider = Arc::new(Mutex::new(Provider::new(&[
-        (1, 2, false),
-        (60, 30, false),
-    ])));
+    let provider = Arc::new(Mutex::new(Provider::new(&[(1, 2, false), (60, 30, false)])));
     let (counting, time) = (Arc::clone(&provider), Arc::clone(&clock));
     let server = FaultServer::start(move |_, _| {
         counting.lock().unwrap().arrived(time.micros(), 0);
@@ -335,7 +332,7 @@ fn a_day_that_is_spent_ends_the_run_and_the_next_one_knows() {
         let error = api.fetch(&query()).unwrap_err();
         assert_eq!(error.kind, SourceErrorKind::Unavailable);
         assert!(
-            error.reason.contains("3 requests a day") && error.reason.contains("25 h"),
+            error.reason.contains("3 requests a day") && error.reason.contains("24 h"),
             "{error}"
         );
     }
@@ -388,7 +385,10 @@ fn headers_of_bridge_and_trestle_are_read_and_obeyed() {
             vec![
                 ("Burst-RateLimit-Limit", "334".to_owned()),
                 ("Burst-RateLimit-Remaining", "0".to_owned()),
-                ("Burst-RateLimit-Reset", iso_of(clock.micros() + 40 * MICROS)),
+                (
+                    "Burst-RateLimit-Reset",
+                    iso_of(clock.micros() + 40 * MICROS),
+                ),
             ],
             40,
         ),

@@ -105,7 +105,7 @@ impl Authority {
         state.token = Some(token.clone());
         state.renew_at = life.map(|life| {
             let early = RENEW_BEFORE.min(life / 10);
-            now.saturating_add(life - early)
+            now.saturating_add(life.saturating_sub(early))
         });
         Ok(token)
     }

@@ -50,7 +50,7 @@ pub enum Verdict {
 type Row = Map<String, Value>;
 
 /// A page, read.
-struct Rows {
+struct Read {
     rows: Vec<Row>,
     count: Option<u64>,
     link: Option<String>,
@@ -132,12 +132,12 @@ impl Doctor<'_> {
         self.note(name, verdict, (error.reason.clone(), expected), advice);
     }
 
-    fn ask(&mut self, options: QueryOptions) -> Result<Rows, SourceError> {
+    fn ask(&mut self, options: QueryOptions) -> Result<Read, SourceError> {
         let resource = self.resource.to_owned();
         self.ask_of(resource, options)
     }
 
-    fn ask_of(&mut self, resource: String, options: QueryOptions) -> Result<Rows, SourceError> {
+    fn ask_of(&mut self, resource: String, options: QueryOptions) -> Result<Read, SourceError> {
         let page = self.api.fetch(&PageRequest::Query { resource, options })?;
         read(page)
     }
@@ -203,7 +203,7 @@ impl Doctor<'_> {
     }
 
     /// The first page, of the size the profile asks for, with its count.
-    fn first_page(&mut self) -> Option<Rows> {
+    fn first_page(&mut self) -> Option<Read> {
         let mut options = QueryOptions {
             select: self.rules.select.clone(),
             expand: self.rules.expand.clone(),
@@ -239,7 +239,7 @@ impl Doctor<'_> {
         Some(first)
     }
 
-    fn count(&mut self, first: &Rows) {
+    fn count(&mut self, first: &Read) {
         let found = match first.count {
             Some(count) => format!("@odata.count {count}"),
             None => "no @odata.count".to_owned(),
@@ -250,7 +250,7 @@ impl Doctor<'_> {
         self.note("count", ok_if(agrees), (found, expected), advice);
     }
 
-    fn next_link(&mut self, first: &Rows) {
+    fn next_link(&mut self, first: &Read) {
         let Some(link) = &first.link else {
             let size = self.rules.page_size.unwrap_or(u64::MAX);
             let full = first.rows.len() as u64 >= size;
@@ -262,8 +262,17 @@ impl Doctor<'_> {
             } else {
                 "none: all fits one page"
             };
-            let expected = if walks { "a link while there is more" } else { "not needed" };
-            self.note("nextLink", ok_if(!(walks && full)), (found, expected), by_key);
+            let expected = if walks {
+                "a link while there is more"
+            } else {
+                "not needed"
+            };
+            self.note(
+                "nextLink",
+                ok_if(!(walks && full)),
+                (found, expected),
+                by_key,
+            );
             return;
         };
         let form = form_of(link);
@@ -277,7 +286,12 @@ impl Doctor<'_> {
             Ok(next) => next,
             Err(error) => {
                 let advice = "walk = \"keyset\", if the server takes $orderby";
-                self.note("nextLink", Verdict::Failed, (error.reason, "it leads on"), advice);
+                self.note(
+                    "nextLink",
+                    Verdict::Failed,
+                    (error.reason, "it leads on"),
+                    advice,
+                );
                 return;
             }
         };
@@ -285,7 +299,7 @@ impl Doctor<'_> {
         let first_keys: HashSet<String> = keys(&first.rows, &key).collect();
         let repeats = keys(&next.rows, &key).any(|k| first_keys.contains(&k));
         let offset = form.contains("$skip=");
-        let verdict = ok_if(!repeats && !(walks && offset && self.rules.orderby));
+        let verdict = ok_if(!(repeats || walks && offset && self.rules.orderby));
         let found = if repeats {
             format!("{form}; its page repeats rows of the first")
         } else {
@@ -300,15 +314,24 @@ impl Doctor<'_> {
         self.note("nextLink", verdict, (found, expected), advice);
     }
 
-    fn date(&mut self, first: &Rows) {
+    fn date(&mut self, first: &Read) {
         let dated = first.page.server_time.is_some();
-        let found = if dated { "a Date header" } else { "no Date header" };
+        let found = if dated {
+            "a Date header"
+        } else {
+            "no Date header"
+        };
         let advice = "watermarks are then bounded by this machine's clock: keep it right";
-        self.note("server time", ok_if(dated), (found, "a Date header"), advice);
+        self.note(
+            "server time",
+            ok_if(dated),
+            (found, "a Date header"),
+            advice,
+        );
     }
 
     /// The timestamps of the first page, after they were looked at.
-    fn cursor(&mut self, first: &Rows) -> Vec<String> {
+    fn cursor(&mut self, first: &Read) -> Vec<String> {
         let Some(field) = self.rules.cursor_field.clone() else {
             let expected = "none: the resource is read whole";
             self.note("cursor field", Verdict::Ok, ("not asked", expected), "");
@@ -329,7 +352,10 @@ impl Doctor<'_> {
             self.resource
         );
         self.note("cursor field", ok_if(every && read), (found, field), advice);
-        let most = stamps.iter().filter_map(|stamp| fraction_digits(stamp)).max();
+        let most = stamps
+            .iter()
+            .filter_map(|stamp| fraction_digits(stamp))
+            .max();
         if let Some(most) = most {
             let ours = self.api.profile().cursor.fraction_digits;
             let found = format!("{most} digits");
@@ -342,7 +368,12 @@ impl Doctor<'_> {
     }
 
     fn orderby(&mut self) {
-        let Some(field) = self.rules.cursor_field.clone().filter(|_| self.rules.orderby) else {
+        let Some(field) = self
+            .rules
+            .cursor_field
+            .clone()
+            .filter(|_| self.rules.orderby)
+        else {
             self.note("$orderby", Verdict::Ok, ("not asked", "not used"), "");
             return;
         };
@@ -362,7 +393,7 @@ impl Doctor<'_> {
     }
 
     /// Whether `Key gt K` in order of key gives what lies behind K and nothing else.
-    fn keyset(&mut self, first: &Rows) {
+    fn keyset(&mut self, first: &Read) {
         let walks = self.rules.walk == Walk::Keyset;
         let key_field = self.key_field().filter(|_| self.rules.orderby);
         let middle = key_field.as_ref().and_then(|field| {
@@ -374,7 +405,12 @@ impl Doctor<'_> {
             if walks {
                 let found = "no row with a known key";
                 let expected = "a walk by key";
-                self.note("keyset filter", Verdict::Failed, (found, expected), "give `key`");
+                self.note(
+                    "keyset filter",
+                    Verdict::Failed,
+                    (found, expected),
+                    "give `key`",
+                );
             }
             return;
         };
@@ -434,7 +470,7 @@ impl Doctor<'_> {
     }
 
     /// Which form of an enumeration literal the server takes.
-    fn enum_literals(&mut self, first: &Rows) {
+    fn enum_literals(&mut self, first: &Read) {
         let Some((field, ty, member)) = self.enum_value(first) else {
             let found = "no enumeration with a value in the first page";
             let expected = form_name(self.api.profile().enum_literals);
@@ -463,7 +499,7 @@ impl Doctor<'_> {
                     self.note("enum literals", verdict, (filter, expected), advice);
                     return;
                 }
-                Ok(_) => refusal = "the profile's form finds nothing".to_owned(),
+                Ok(_) => "the profile's form finds nothing".clone_into(&mut refusal),
                 Err(error) if error.kind == SourceErrorKind::Refused => refusal = error.reason,
                 Err(error) => return self.failed("enum literals", &error, form_name(ours), ""),
             }
@@ -475,39 +511,48 @@ impl Doctor<'_> {
     }
 
     /// An enumeration field of the first page, its type and a member it holds.
-    fn enum_value(&self, first: &Rows) -> Option<(String, String, String)> {
+    fn enum_value(&self, first: &Read) -> Option<(String, String, String)> {
         let value = |field: &str| {
             let values = first.rows.iter().filter_map(|row| row.get(field)?.as_str());
-            values.map(str::trim).find(|v| !v.is_empty() && !v.contains(',')).map(str::to_owned)
+            values
+                .map(str::trim)
+                .find(|v| !v.is_empty() && !v.contains(','))
+                .map(str::to_owned)
         };
         let declared = self.declared();
         let fields = declared.map(|r| r.fields.as_slice()).unwrap_or_default();
         let mut enums: Vec<(&str, &str)> = fields
             .iter()
             .filter_map(|field| match &field.ty {
-                FieldType::Enum(ty) => Some((field.name.as_str(), ty.as_str())),
+                FieldType::Lookup(ty) => Some((field.name.as_str(), ty.as_str())),
                 _ => None,
             })
             .collect();
         // The field that feeds are filtered by, before all others.
         enums.sort_by_key(|(name, _)| *name != "StandardStatus");
         for (name, ty) in enums {
-            let Some(shown) = value(name) else { continue };
+            let Some(text) = value(name) else { continue };
             // Payloads may carry the text for people; a literal is the member's name.
             let members = self.schema.as_ref()?.enum_type(ty);
             let members = members.map(|e| e.members.as_slice()).unwrap_or_default();
-            let named = members.iter().find(|m| m.name == shown);
-            let shows = |m: &&relist::schema::EnumMember| m.display.as_deref() == Some(&shown);
-            let member = named.or_else(|| members.iter().find(shows));
+            let named = members.iter().find(|m| m.name == text);
+            let member = named.or_else(|| {
+                let mut members = members.iter();
+                members.find(|m| m.display.as_deref() == Some(&text))
+            });
             if let Some(member) = member {
                 return Some((name.to_owned(), ty.to_owned(), member.name.clone()));
             }
         }
         let status = value("StandardStatus")?;
-        Some(("StandardStatus".to_owned(), "StandardStatus".to_owned(), status))
+        Some((
+            "StandardStatus".to_owned(),
+            "StandardStatus".to_owned(),
+            status,
+        ))
     }
 
-    fn deletes(&mut self, first: &Rows) {
+    fn deletes(&mut self, first: &Read) {
         match self.rules.deletes.clone() {
             Deletes::None {} => {
                 self.note("deletions", Verdict::Ok, ("not asked", "none"), "");
@@ -535,7 +580,10 @@ impl Doctor<'_> {
                         seconds: at.seconds - 86_400,
                         ..at
                     };
-                    format!(" and {time_field} ge {}", self.api.profile().timestamp(day_before))
+                    format!(
+                        " and {time_field} ge {}",
+                        self.api.profile().timestamp(day_before)
+                    )
                 });
                 let filter = format!(
                     "{resource_field} eq '{}'{}",
@@ -571,13 +619,12 @@ impl Doctor<'_> {
             Ok(rows) => {
                 let whole = |row: &Row| fields.iter().all(|field| row.contains_key(field));
                 let all = rows.rows.iter().all(whole);
-                let found = match (all, rows.rows.len()) {
-                    (true, n) => format!("it answers, with {n} rows"),
-                    (false, _) => {
-                        let names = rows.rows.first().map(|row| row.keys().cloned().collect());
-                        let names: Vec<String> = names.unwrap_or_default();
-                        format!("rows with {}", names.join(", "))
-                    }
+                let found = if all {
+                    format!("it answers, with {} rows", rows.rows.len())
+                } else {
+                    let names = rows.rows.first().map(|row| row.keys().cloned().collect());
+                    let names: Vec<String> = names.unwrap_or_default();
+                    format!("rows with {}", names.join(", "))
                 };
                 self.note("deletions", ok_if(all), (found, expected), advice);
             }
@@ -585,7 +632,7 @@ impl Doctor<'_> {
         }
     }
 
-    fn media(&mut self, first: &Rows) {
+    fn media(&mut self, first: &Read) {
         if self.resource != "Property" {
             return;
         }
@@ -600,8 +647,15 @@ impl Doctor<'_> {
         let advice = "media.via: expand, inline, navigation or resource, whichever answers";
         match media.via {
             MediaVia::Inline => {
-                let inline = first.rows.iter().any(|r| r.get(&name).is_some_and(Value::is_array));
-                let found = if inline { "a list in the rows" } else { "no list in the rows" };
+                let inline = first
+                    .rows
+                    .iter()
+                    .any(|r| r.get(&name).is_some_and(Value::is_array));
+                let found = if inline {
+                    "a list in the rows"
+                } else {
+                    "no list in the rows"
+                };
                 let expected = format!("{name} in the rows");
                 self.note("media", ok_if(inline), (found, expected), advice);
             }
@@ -639,7 +693,7 @@ impl Doctor<'_> {
         }
     }
 
-    fn navigation(&mut self, first: &Rows, name: &str, advice: &str) {
+    fn navigation(&mut self, first: &Read, name: &str, advice: &str) {
         let key = self.key_field().unwrap_or_default();
         let expected = format!("{}(key)/{name} answers", self.resource);
         let value = first.rows.iter().find_map(|row| row.get(&key));
@@ -648,7 +702,11 @@ impl Doctor<'_> {
             Some(value) => value.as_i64().map_or(KeyValue::Null, KeyValue::Int),
             None => KeyValue::Null,
         };
-        match self.api.navigation(self.resource, &key, name).and_then(read) {
+        match self
+            .api
+            .navigation(self.resource, &key, name)
+            .and_then(read)
+        {
             Ok(rows) => {
                 let found = format!("{} media", rows.rows.len());
                 self.note("media", Verdict::Ok, (found, expected), advice);
@@ -658,14 +716,18 @@ impl Doctor<'_> {
     }
 }
 
-/// Rows asked for where few are enough.
+/// Read asked for where few are enough.
 const SMALL: u64 = 5;
 
 fn ok_if(agrees: bool) -> Verdict {
-    if agrees { Verdict::Ok } else { Verdict::Differs }
+    if agrees {
+        Verdict::Ok
+    } else {
+        Verdict::Differs
+    }
 }
 
-fn read(page: Page) -> Result<Rows, SourceError> {
+fn read(page: Page) -> Result<Read, SourceError> {
     #[derive(serde::Deserialize)]
     struct Body {
         value: Vec<Row>,
@@ -675,7 +737,7 @@ fn read(page: Page) -> Result<Rows, SourceError> {
         link: Option<String>,
     }
     match serde_json::from_slice::<Body>(&page.body) {
-        Ok(body) => Ok(Rows {
+        Ok(body) => Ok(Read {
             rows: body.value,
             count: body.count,
             link: body.link.or_else(|| page.next_link.clone()),
@@ -708,7 +770,8 @@ fn form_of(link: &str) -> String {
 }
 
 fn keys<'r>(rows: &'r [Row], field: &'r str) -> impl Iterator<Item = String> + 'r {
-    rows.iter().filter_map(move |row| row.get(field).map(Value::to_string))
+    rows.iter()
+        .filter_map(move |row| row.get(field).map(Value::to_string))
 }
 
 fn literal(value: &Value) -> String {
@@ -723,9 +786,7 @@ fn literal(value: &Value) -> String {
 fn is_behind(keys: &[&Value], key: &Value) -> bool {
     let numbers: Option<Vec<i64>> = keys.iter().map(|value| value.as_i64()).collect();
     match (numbers, key.as_i64()) {
-        (Some(numbers), Some(key)) => {
-            numbers.iter().all(|n| *n > key) && numbers.is_sorted()
-        }
+        (Some(numbers), Some(key)) => numbers.iter().all(|n| *n > key) && numbers.is_sorted(),
         _ => !keys.contains(&key),
     }
 }
