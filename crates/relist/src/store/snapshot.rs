@@ -9,8 +9,8 @@ use super::format::{TableId, corrupt, decode, unseal};
 use super::tables as t;
 use super::write::missing_row;
 use super::{
-    Birth, Catalog, Checkpoint, Counters, Head, Quarantined, RunReport, SharedCatalog, Tombstone,
-    engine,
+    Birth, Catalog, Checkpoint, Counters, Engine, Head, Quarantined, RunReport, SharedCatalog,
+    Tombstone, engine,
 };
 use crate::error::{Error, Result};
 use crate::keycode::Key;
@@ -75,17 +75,32 @@ pub struct Version {
 /// A consistent, unchanging view of a [`Store`](super::Store).
 ///
 /// While it lives, the space of what is replaced is not reused: renew it in long-running readers.
-#[derive(Debug)]
 pub struct Snapshot {
+    // Before the engine: fields are dropped in this order.
     pub(super) txn: ReadTransaction,
+    _engine: Arc<Engine>,
     shared: SharedCatalog,
     pub(super) counters: Counters,
 }
 
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("sequence", &self.sequence())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Snapshot {
-    pub(super) fn new(txn: ReadTransaction, shared: SharedCatalog, counters: Counters) -> Self {
+    pub(super) fn new(
+        txn: ReadTransaction,
+        engine: Arc<Engine>,
+        shared: SharedCatalog,
+        counters: Counters,
+    ) -> Self {
         Snapshot {
             txn,
+            _engine: engine,
             shared,
             counters,
         }
