@@ -50,6 +50,9 @@ fn shipped(name: &str) -> Profile {
     profile
 }
 
+/// Walk, rows a page, rows a page of keys, cursor, overlap, digits.
+type Expected = (WalkKind, Option<u64>, Option<u64>, &'static str, u64, u8);
+
 /// What the field table says of each provider, by the words of this crate.
 #[test]
 fn the_shipped_profiles_say_what_the_providers_say() {
@@ -68,9 +71,7 @@ fn the_shipped_profiles_say_what_the_providers_say() {
         ]
     );
     let policy = |name: &str| shipped(name).policy("Property").unwrap();
-    // (walk, page size, of keys, cursor, overlap, digits)
-    type Row = (WalkKind, Option<u64>, Option<u64>, &'static str, u64, u8);
-    let expected: &[(&str, Row)] = &[
+    let expected: &[(&str, Expected)] = &[
         (
             "wfrmls",
             (
@@ -614,7 +615,7 @@ fn a_list_of_keys_is_walked_to_the_end_and_stopped_anywhere() {
     };
     let dir = tempfile::tempdir().unwrap();
     let now = Timestamp(1_772_409_600_000_000);
-    let store = Store::create(&dir.path().join("c.redb"), now).unwrap();
+    let store = Store::create(dir.path().join("c.redb"), now).unwrap();
     // Each run stops after four pages of records; the next goes on there, in another client.
     let mut runs = 0;
     loop {
@@ -738,6 +739,9 @@ fn a_server_that_keeps_to_its_profile_is_well() {
     }
 }
 
+/// A check, a rule of the profile made wrong, and what the advice then says.
+type Case = (&'static str, fn(&mut Profile), &'static str);
+
 #[test]
 fn each_rule_that_does_not_hold_is_named_with_what_to_write() {
     let wrong = |set: fn(&mut Profile)| {
@@ -745,7 +749,6 @@ fn each_rule_that_does_not_hold_is_named_with_what_to_write() {
         set(&mut profile);
         profile
     };
-    type Case = (&'static str, fn(&mut Profile), &'static str);
     let cases: &[Case] = &[
         ("page size", |p| p.page_size = Some(500), "page_size = 200"),
         (

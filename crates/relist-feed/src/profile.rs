@@ -348,13 +348,18 @@ impl Profile {
 
     /// The built-in profile of that name.
     pub fn named(name: &str) -> Result<Self, ConfigError> {
-        let Some((_, text)) = SHIPPED.iter().find(|(n, _)| *n == name) else {
-            return Err(ConfigError::UnknownProfile {
-                name: name.to_owned(),
-                known: Profile::names().map(str::to_owned).collect(),
-            });
-        };
-        Profile::from_toml(text, name)
+        Profile::from_toml(Profile::text(name)?, name)
+    }
+
+    /// The text of the built-in profile of that name, with its comments: what a profile of one's
+    /// own starts from.
+    pub fn text(name: &str) -> Result<&'static str, ConfigError> {
+        let found = SHIPPED.iter().find(|(n, _)| *n == name);
+        found.map(|(_, text)| *text).ok_or_else(|| {
+            let known = Profile::names().map(str::to_owned).collect();
+            let name = name.to_owned();
+            ConfigError::UnknownProfile { name, known }
+        })
     }
 
     /// Reads a profile; `origin` (a file name) is what an error names.

@@ -3,6 +3,7 @@
 mod changes;
 mod completions;
 mod demo;
+mod doctor;
 mod export;
 mod get;
 mod history;
@@ -32,6 +33,7 @@ pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Fail
         Command::Changes(args) => changes::run(app, &args),
         Command::Status => status::run(app),
         Command::Verify => verify::run(app),
+        Command::Doctor(args) => doctor::run(app, &args),
         Command::Quarantine(args) => quarantine::run(app, &args),
         Command::Export(args) => export::run(app, &args),
         Command::Demo(args) => demo::run(app, &args),

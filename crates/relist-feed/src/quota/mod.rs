@@ -191,7 +191,7 @@ impl Quota {
             self.write_down(self.reserve())?;
         }
         if let Some(ledger) = &mut self.ledger {
-            ledger.left -= 1;
+            ledger.left = ledger.left.saturating_sub(1);
         }
         self.in_flight += 1;
         for metered in &mut self.windows {
@@ -241,11 +241,14 @@ impl Quota {
 
     /// Whether the next request, or the largest body it can bring, is beyond what is reserved.
     fn must_write_down(&self) -> bool {
+        if self.windows.is_empty() {
+            // Nothing is counted: only a hold is worth a file.
+            return false;
+        }
         let counts_bytes = self.windows.iter().any(|m| m.bytes);
         let bodies = BODY_BYTES.saturating_mul(self.in_flight + 1);
-        self.ledger
-            .as_ref()
-            .is_some_and(|ledger| ledger.left == 0 || (counts_bytes && ledger.left_bytes < bodies))
+        let ledger = self.ledger.as_ref();
+        ledger.is_some_and(|l| l.left == 0 || (counts_bytes && l.left_bytes < bodies))
     }
 
     /// Sends nothing for so long: the server said so, or it would not be wise. The next process
@@ -267,6 +270,9 @@ impl Quota {
     /// # Errors
     /// [`QuotaError::File`] when it cannot be written.
     pub fn save(&mut self) -> Result<(), QuotaError> {
+        if self.windows.is_empty() && self.held_until <= self.latest {
+            return Ok(());
+        }
         // What is under way may still be counted by the server.
         self.write_down((self.in_flight, self.in_flight.saturating_mul(BODY_BYTES)))
     }
