@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use relist::watch::Rule;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -28,6 +29,10 @@ pub(crate) struct Config {
     pub(crate) store: Option<PathBuf>,
     /// The token's file.
     pub(crate) token_file: Option<PathBuf>,
+    /// The client id, for providers that give tokens by client credentials.
+    pub(crate) client_id: Option<String>,
+    /// The file of the client's secret.
+    pub(crate) client_secret_file: Option<PathBuf>,
     /// The resources to sync.
     pub(crate) resources: Option<Vec<String>>,
     /// Values of the profile's variables.
@@ -37,11 +42,35 @@ pub(crate) struct Config {
     pub(crate) proxy: Option<String>,
     /// Certificates of authorities to trust.
     pub(crate) ca_file: Option<PathBuf>,
+    /// Lists of fields, by name.
+    #[serde(default)]
+    pub(crate) track: BTreeMap<String, Vec<String>>,
+    /// What to watch for, and where events go.
+    #[serde(default)]
+    pub(crate) watch: Watch,
     /// What people try, and what must not be here.
     token: Option<IgnoredAny>,
+    client_secret: Option<IgnoredAny>,
     /// Where it was read from.
     #[serde(skip)]
     pub(crate) path: PathBuf,
+}
+
+/// The table `[watch]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Watch {
+    /// The watcher's name.
+    pub(crate) name: Option<String>,
+    /// Where events go.
+    pub(crate) to: Option<String>,
+    /// The command that events are given to.
+    pub(crate) exec: Option<String>,
+    /// The file with the secret that signs what goes to a webhook.
+    pub(crate) secret_file: Option<PathBuf>,
+    /// The rules.
+    #[serde(default)]
+    pub(crate) rule: Vec<Rule>,
 }
 
 impl Config {
@@ -69,11 +98,11 @@ impl Config {
                 "relist init --force writes a new file with every setting explained",
             )
         })?;
-        if config.token.is_some() {
+        if config.token.is_some() || config.client_secret.is_some() {
             return Err(Failure::usage(
-                format!("{}: a token does not belong here", path.display()),
-                "move it into a file of mode 0600 and name that by `token_file`, or into the \
-                 variable RELIST_TOKEN",
+                format!("{}: a secret does not belong here", path.display()),
+                "move it into a file of mode 0600 and name that by `token_file` or \
+                 `client_secret_file`, or into the variable RELIST_TOKEN or RELIST_CLIENT_SECRET",
             ));
         }
         if config.provider.is_some() && config.profile.is_some() {
@@ -106,6 +135,7 @@ pub(crate) fn template(
         Some(url) => format!("url = {}", quote(url)),
         None => "# url = \"https://api.example.com/reso/odata\"".to_owned(),
     };
+    let variables = variables(provider);
     let token_file = match token_file {
         Some(path) => format!("token_file = {}", quote(&path.to_string_lossy())),
         None => "# token_file = \"relist.token\"".to_owned(),
@@ -118,13 +148,16 @@ pub(crate) fn template(
          # Or a profile of your own, instead:\n\
          # profile = \"my-provider.toml\"\n\
          \n\
-         # The feed's service root, where it is not the provider's own. https, or http on \
-         loopback.\n\
+         # The feed's service root, where it is not the provider's own. https; http on loopback.\n\
          {url}\n\
          \n\
          # The token is never in this file. It comes from the variable RELIST_TOKEN, or from a\n\
          # file that only you can read (chmod 600).\n\
          {token_file}\n\
+         # Where the provider gives tokens for a client's id and secret, the secret comes from\n\
+         # RELIST_CLIENT_SECRET, or from such a file.\n\
+         # client_id = \"..\"\n\
+         # client_secret_file = \"relist.secret\"\n\
          \n\
          # The store: one file, beside this one unless it says a path.\n\
          store = {store}\n\
@@ -137,12 +170,39 @@ pub(crate) fn template(
          # ca_file = \"company-ca.pem\"\n\
          \n\
          # Values that some providers' profiles ask for.\n\
-         # [variables]\n\
-         # system = \"actris\"\n",
+         {variables}\
+         \n\
+         # Lists of fields, for relist changes --track NAME.\n\
+         # [track]\n\
+         # price = [\"ListPrice\", \"OriginalListPrice\"]\n\
+         \n\
+         # What relist watch looks for. More kinds of rules are in docs/watch.md.\n\
+         # [[watch.rule]]\n\
+         # name = \"under contract\"\n\
+         # on = \"transition\"\n\
+         # from = \"Active\"\n\
+         # to = \"Pending\"\n",
         known = relist_feed::Profile::names().collect::<Vec<_>>().join(", "),
         provider = quote(provider),
         store = quote(&store.to_string_lossy()),
     )
+}
+
+/// The section of the variables that a provider's profile asks for.
+fn variables(provider: &str) -> String {
+    let profile = relist_feed::Profile::named(provider);
+    let asked = profile.map(|p| p.variables).unwrap_or_default();
+    let mut out = String::new();
+    for (name, value) in asked {
+        use std::fmt::Write as _;
+        let section = if out.is_empty() { "[variables]\n" } else { "" };
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{section}{name} = {}", toml::Value::from(value));
+    }
+    if out.is_empty() {
+        "# [variables]\n# system = \"actris\"\n".clone_into(&mut out);
+    }
+    out
 }
 
 /// Why there is no configuration, and how to get one.

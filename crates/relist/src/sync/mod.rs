@@ -13,6 +13,7 @@
 
 mod count;
 mod deletes;
+mod events;
 mod policy;
 mod reconcile;
 mod refresh;
@@ -23,7 +24,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use count::Count;
-pub use policy::{Policy, SyncMode, SyncOptions, WalkKind};
+pub use policy::{EventFeed, Policy, SyncMode, SyncOptions, WalkKind};
 pub use refresh::{Connect, Refresh, Refreshed, Related};
 use walk::{FeedWalker, WalkSetup};
 
@@ -73,6 +74,7 @@ impl Store {
         drop(snapshot);
         let walk = begin(&checkpoint, policy, options.mode, (options.now)());
         let session = Session::new(self, resource, walk.kind, options.now);
+        let before = source.traffic();
         let mut run = SyncRun {
             resource,
             policy,
@@ -88,7 +90,14 @@ impl Store {
             note: None,
         };
         let mut session = session;
+        let by_events = options.mode == SyncMode::Auto
+            && run.checkpoint.state == SyncState::Live
+            && run.checkpoint.event_sequence.is_some();
         let result = match options.mode {
+            SyncMode::Auto if by_events && policy.events.is_some() => {
+                let feed = policy.events.clone().unwrap_or_default();
+                run.follow_events(&mut session, source, &feed)
+            }
             SyncMode::Auto | SyncMode::Full => {
                 run.checkpoint.walk = Some(walk);
                 run.run(&mut session, source)
@@ -97,6 +106,7 @@ impl Store {
             SyncMode::Deep { slice, of } => run.deep(&mut session, source, (slice, of)),
         };
         let note = run.note.take();
+        session.note_cost(source.traffic().since(before), progress.peak_memory());
         session.finish(result, |report| match (note, report.quarantined) {
             (Some(note), _) => Outcome::Degraded(note),
             (None, 0) => Outcome::Complete,
@@ -111,6 +121,9 @@ fn begin(checkpoint: &Checkpoint, policy: &Policy, mode: SyncMode, now: Timestam
         && checkpoint.state == SyncState::Live
         && checkpoint.watermark.is_some()
         && policy.cursor_field.is_some();
+    let by_events = policy.events.is_some() && checkpoint.event_sequence.is_some();
+    let incremental =
+        incremental || (mode == SyncMode::Auto && checkpoint.state == SyncState::Live && by_events);
     let kind = match mode {
         SyncMode::Reconcile => RunKind::Reconcile,
         SyncMode::Deep { .. } => RunKind::Deep,
@@ -169,6 +182,9 @@ impl SyncRun<'_> {
     fn run(&mut self, session: &mut Session<'_>, source: &mut dyn PageSource) -> Result<()> {
         if self.checkpoint.state == SyncState::New {
             self.checkpoint.state = SyncState::Backfilling;
+        }
+        if let Some(feed) = self.policy.events.clone() {
+            self.note_event_sequence(session, source, &feed)?;
         }
         let resumed = self
             .walk_now()
