@@ -15,7 +15,7 @@ use crate::source::{PageRequest, PageSource, QueryOptions};
 use crate::store::{Cause, DeleteOutcome};
 
 /// Keys asked for in one request: a URL stays well below 2,000 bytes.
-const KEYS_A_REQUEST: usize = 20;
+pub(super) const KEYS_A_REQUEST: usize = 20;
 /// The brake: so many deletions, or one in so many, are never held back.
 const BRAKE_RECORDS: u64 = 50;
 const BRAKE_SHARE: u64 = 50;
