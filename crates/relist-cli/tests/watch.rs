@@ -297,11 +297,10 @@ fn a_watcher_works_beside_a_writer_and_one_at_a_time() {
     assert_eq!(ended(&mut watch(folder, &[]), 0).0, "");
 }
 
-/// A receiver that answers with these statuses in turn (0 hangs up), then with 200; and what it
-/// was sent: the signature and the body.
-/// Requests as they came: their head and their body.
+/// What a receiver was sent: the signature and the body.
 type Received = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 
+/// A receiver that answers with these statuses in turn (0 hangs up), then with 200.
 fn receiver(statuses: &'static [u16]) -> (String, Received) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook?key=s3cret", listener.local_addr().unwrap());
