@@ -9,6 +9,7 @@ mod args;
 mod failure;
 mod style;
 mod moment;
+mod schedule;
 mod config;
 mod table;
 mod output;

@@ -11,6 +11,7 @@ mod init;
 mod quarantine;
 mod query;
 mod report;
+mod schedule;
 mod status;
 mod sync;
 mod verify;
@@ -33,6 +34,7 @@ pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Fail
         Command::Verify => verify::run(app),
         Command::Quarantine(args) => quarantine::run(app, &args),
         Command::Export(args) => export::run(app, &args),
+        Command::Schedule(args) => schedule::run(app, &args),
         Command::Demo(args) => demo::run(app, &args),
         Command::Completions(args) => completions::run(app, &args),
     }
