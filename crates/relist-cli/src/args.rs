@@ -135,6 +135,10 @@ pub(crate) struct Sync {
     #[arg(long, value_name = "I/N", conflicts_with_all = ["full", "reconcile"])]
     #[arg(value_parser = slice)]
     pub(crate) deep: Option<(u32, u32)>,
+    /// Fetch these records again, by key, with what belongs to them
+    #[arg(long, value_name = "KEY,..", value_delimiter = ',')]
+    #[arg(conflicts_with_all = ["full", "reconcile", "deep", "max_pages", "dry_run"])]
+    pub(crate) keys: Vec<String>,
     /// Stop each resource after so many pages; the next sync goes on there
     #[arg(long, value_name = "N")]
     pub(crate) max_pages: Option<u64>,
@@ -163,7 +167,8 @@ pub(crate) struct Ingest {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    relist query Property --filter \"StandardStatus eq 'Active' and ListPrice lt 500000\" --top 10\n  \
+    relist query Property --filter \"StandardStatus eq 'Active' and ListPrice lt 500000\" \
+    --top 10\n  \
     relist query Property --filter \"contains(PublicRemarks,'view')\" --select City,ListPrice \
     --orderby \"ListPrice desc\"\n  \
     relist query 'Property?$filter=City eq '\\''Provo'\\''&$top=5'\n  \

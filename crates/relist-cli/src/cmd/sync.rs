@@ -7,6 +7,7 @@ use relist::store::{Outcome, RunKind, RunReport, Store, SyncState, WalkPosition}
 use relist::sync::{SyncMode, SyncOptions, WalkKind};
 use relist_feed::{Profile, WebApi};
 
+use super::refresh::{self, Wanted};
 use super::report::{self, Done};
 use crate::app::App;
 use crate::args;
@@ -38,6 +39,14 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Sync) -> Result<Exit, Failure>
     let store = app.open_writer()?;
     (app.environment.catch_interrupt)(&app.environment.stop);
     let declared = define(app, &store, &api)?;
+    if !args.keys.is_empty() {
+        let wanted = Wanted {
+            resources: &args.resources,
+            keys: &args.keys,
+            synced: config.resources.as_ref().unwrap_or(&api.profile().sync),
+        };
+        return refresh::run(app, &store, &api, &wanted);
+    }
     let mut done = Vec::new();
     let mut failures = Vec::new();
     for resource in &resources {
