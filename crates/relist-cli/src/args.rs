@@ -85,7 +85,7 @@ pub(crate) enum Command {
     /// Show what changed, a line a field
     Changes(Changes),
     /// Show how complete and how current the store is
-    Status,
+    Status(Status),
     /// Check that all parts of the store agree
     Verify,
     /// Look at what could not be applied
@@ -261,6 +261,13 @@ pub(crate) enum QuarantineAction {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Exit with 6 when a resource had no complete run for so long: 12h, 1d
+    #[arg(long, value_name = "TIME", value_parser = length)]
+    pub(crate) max_age: Option<i64>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Schedule {
     #[command(subcommand)]
     pub(crate) action: ScheduleAction,
@@ -354,6 +361,10 @@ fn slice(text: &str) -> Result<(u32, u32), String> {
 /// The whole command line, for completions.
 pub(crate) fn command() -> clap::Command {
     Cli::command()
+}
+
+fn length(text: &str) -> Result<i64, String> {
+    crate::moment::length(text).ok_or_else(|| "write a number and a unit: 30m, 12h, 1d".to_owned())
 }
 
 /// Help and version are data; anything else that does not parse is a failure.

@@ -31,7 +31,7 @@ pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Fail
         Command::Get(args) => get::run(app, &args),
         Command::History(args) => history::run(app, &args),
         Command::Changes(args) => changes::run(app, &args),
-        Command::Status => status::run(app),
+        Command::Status(args) => status::run(app, &args),
         Command::Verify => verify::run(app),
         Command::Quarantine(args) => quarantine::run(app, &args),
         Command::Export(args) => export::run(app, &args),

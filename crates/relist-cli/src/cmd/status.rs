@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use relist::store::{Checkpoint, Outcome, Quarantined, RunReport, Snapshot, SyncState};
+use relist::store::{Checkpoint, Outcome, Quarantined, RunReport, Snapshot, Store, SyncState};
 use relist::value::Timestamp;
 
 use super::quarantine::newest_first;
 use crate::app::App;
-use crate::args::{Format, quoted_path};
+use crate::args::{self, Format, quoted_path};
 use crate::failure::{Exit, Failure};
 use crate::output::{Datum, Member, json_string, left, right};
+use crate::schedule::state::Files;
+use crate::schedule::{State, tell};
 use crate::style::{bytes, duration, plural, printable, thousands};
 
 /// A resource whose last complete run is older than a day is stale: feeds move every 15 minutes.
@@ -39,21 +41,24 @@ const MEMBERS: &[Member] = &[
     right("WalkRecords", ""),
 ];
 
-pub(super) fn run(app: &mut App<'_>) -> Result<Exit, Failure> {
+pub(super) fn run(app: &mut App<'_>, args: &args::Status) -> Result<Exit, Failure> {
     let store = app.open()?;
     let snapshot = store.snapshot()?;
     let quarantined = newest_first(&snapshot)?;
     let size = std::fs::metadata(store.path()).map_or(0, |m| m.len());
     let stopped = unfinished(&snapshot)?;
     let path = quoted_path(store.path());
+    let schedule = schedule(app, &store);
+    let facts = facts(app, &snapshot, &quarantined, &schedule)?;
     if app.format() == Format::Json {
-        return print_json(app, &snapshot, &path, size, &quarantined, &stopped);
+        let sequence = snapshot.sequence();
+        print_json(app, (&path, size, sequence), &facts, &quarantined, &stopped)?;
+        return current(args, &facts);
     }
     if app.is_text() {
         writeln!(app.out, "store      {path}  ({})", bytes(size))?;
         writeln!(app.out, "sequence   {}\n", snapshot.sequence())?;
     }
-    let facts = facts(app, &snapshot, &quarantined)?;
     if facts.rows.is_empty() && app.is_text() {
         writeln!(
             app.out,
@@ -70,7 +75,49 @@ pub(super) fn run(app: &mut App<'_>) -> Result<Exit, Failure> {
     if app.is_text() {
         print_rest(app, &facts, &quarantined, &stopped)?;
     }
-    Ok(Exit::Ok)
+    current(args, &facts)
+}
+
+/// What the scheduler keeps beside the store. It is not the store's: without it there is a status.
+fn schedule(app: &mut App<'_>, store: &Store) -> State {
+    let files = Files::beside(store.path());
+    let kept = files.read().unwrap_or_else(|error| {
+        let path = quoted_path(files.path());
+        app.warn(&format!("{path} cannot be read ({error})"));
+        None
+    });
+    kept.unwrap_or_default()
+}
+
+/// For monitors: whether all that is synced is as current as was asked for.
+fn current(args: &args::Status, facts: &Facts) -> Result<Exit, Failure> {
+    let Some(max_age) = args.max_age else {
+        return Ok(Exit::Ok);
+    };
+    let mut old = Vec::new();
+    for (name, age) in &facts.ages {
+        match age {
+            Some(age) if *age <= max_age => {}
+            Some(age) => old.push(format!("{name} (last {} ago)", duration(*age))),
+            None => old.push(format!("{name} (never)")),
+        }
+    }
+    if facts.ages.is_empty() {
+        old.push("any resource".to_owned());
+    }
+    let message = if !old.is_empty() {
+        let limit = duration(max_age);
+        format!("no complete run within {limit} of {}", old.join(", "))
+    } else if facts.schedule.owed_since.is_some() {
+        "a reconcile is owed".to_owned()
+    } else {
+        return Ok(Exit::Ok);
+    };
+    Err(Failure::new(
+        Exit::Degraded,
+        message,
+        "relist sync shows what is wrong; relist schedule run keeps the mirror current",
+    ))
 }
 
 /// What is known of the resources.
@@ -80,14 +127,23 @@ struct Facts {
     empty: usize,
     /// What is under way or was interrupted, in words.
     walks: Vec<String>,
+    /// How long ago what is synced was complete, in microseconds.
+    ages: Vec<(String, Option<i64>)>,
+    schedule: State,
+    /// When they were gathered.
+    now: Timestamp,
 }
 
 fn facts(
     app: &App<'_>,
     snapshot: &Snapshot,
     quarantined: &[Quarantined],
+    schedule: &State,
 ) -> Result<Facts, Failure> {
     let mut facts = Facts {
+        ages: Vec::new(),
+        schedule: schedule.clone(),
+        now: app.now(),
         rows: Vec::new(),
         empty: 0,
         walks: Vec::new(),
@@ -122,9 +178,13 @@ fn facts(
             ));
         }
         let counts = (records, tombstones, held);
-        facts
-            .rows
-            .push(row(&name, snapshot, &checkpoint, counts, app.now()));
+        let row = row(&name, snapshot, &checkpoint, counts, &facts);
+        facts.rows.push(row);
+        if checkpoint.state != SyncState::New {
+            let age = checkpoint.last_complete;
+            let age = age.map(|at| facts.now.0.saturating_sub(at.0));
+            facts.ages.push((name, age));
+        }
     }
     Ok(facts)
 }
@@ -134,10 +194,14 @@ fn row(
     snapshot: &Snapshot,
     checkpoint: &Checkpoint,
     (records, tombstones, held): (u64, u64, u64),
-    now: Timestamp,
+    facts: &Facts,
 ) -> Vec<Datum> {
-    let age = checkpoint.last_complete.map(|at| (now.0 - at.0).max(0));
-    let stale = age.map(|age| age > STALE_AFTER);
+    let age = checkpoint
+        .last_complete
+        .map(|at| (facts.now.0 - at.0).max(0));
+    // What vanished while nobody looked is found by the reconcile that is owed, not before.
+    let owed = facts.schedule.owed_since.is_some();
+    let stale = age.map(|age| owed || age > STALE_AFTER);
     let resource = snapshot.schema().resource(name);
     let walk = checkpoint.walk.as_ref();
     vec![
@@ -148,7 +212,7 @@ fn row(
         Datum::time(checkpoint.watermark),
         Datum::time(checkpoint.last_complete),
         age.map_or(Datum::null(), |age| {
-            Datum::number((age / 1_000_000).cast_unsigned()).shown(ago(age))
+            Datum::number((age / 1_000_000).cast_unsigned()).shown(ago(age, stale))
         }),
         stale.map_or(Datum::null(), Datum::flag),
         Datum::count(held),
@@ -161,10 +225,10 @@ fn row(
     ]
 }
 
-fn ago(age: i64) -> String {
-    let stale = if age > STALE_AFTER { " (stale)" } else { "" };
+fn ago(age: i64, stale: Option<bool>) -> String {
+    let stale = if stale == Some(true) { " (stale)" } else { "" };
     if age < JUST_NOW {
-        return "just now".to_owned();
+        return format!("just now{stale}");
     }
     format!("{} ago{stale}", duration(age))
 }
@@ -211,6 +275,11 @@ fn print_rest(
             run.kind.name()
         )?;
     }
+    let jobs = tell::lines(&facts.schedule, facts.now);
+    for (turn, line) in jobs.iter().enumerate() {
+        let gap = if turn == 0 { "\n" } else { "" };
+        writeln!(app.out, "{gap}{}", printable(line))?;
+    }
     if quarantined.is_empty() {
         return Ok(());
     }
@@ -249,13 +318,11 @@ fn reasons(quarantined: &[Quarantined]) -> Vec<(String, u64)> {
 /// One object with everything: for programs that watch a mirror.
 fn print_json(
     app: &mut App<'_>,
-    snapshot: &Snapshot,
-    path: &str,
-    size: u64,
+    (path, size, sequence): (&str, u64, u64),
+    facts: &Facts,
     quarantined: &[Quarantined],
     stopped: &[RunReport],
-) -> Result<Exit, Failure> {
-    let facts = facts(app, snapshot, quarantined)?;
+) -> Result<(), Failure> {
     let mut text = Vec::new();
     let paint = app.paint();
     let mut rows = crate::output::Rows::new(MEMBERS, Format::Json, None, paint, &mut text)?;
@@ -277,13 +344,15 @@ fn print_json(
     });
     writeln!(
         app.out,
-        "{{\"Store\":{},\"Bytes\":{size},\"Sequence\":{},\"Quarantined\":{},\
-         \"QuarantineReasons\":[{}],\"UnfinishedRuns\":[{}],\"Resources\":{resources}}}",
+        "{{\"Store\":{},\"Bytes\":{size},\"Sequence\":{sequence},\"Quarantined\":{},\
+         \"QuarantineReasons\":[{}],\"UnfinishedRuns\":[{}],\"ReconcileOwed\":{},\"Jobs\":{},\
+         \"Resources\":{resources}}}",
         json_string(path),
-        snapshot.sequence(),
         quarantined.len(),
         reasons.collect::<Vec<_>>().join(","),
-        runs.collect::<Vec<_>>().join(",")
+        runs.collect::<Vec<_>>().join(","),
+        facts.schedule.owed_since.is_some(),
+        tell::json(&facts.schedule),
     )?;
-    Ok(Exit::Ok)
+    Ok(())
 }

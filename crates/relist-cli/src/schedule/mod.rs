@@ -3,7 +3,7 @@
 //! [`jobs`] reads what the configuration says, [`timing`] finds the next occurrence of a cron
 //! expression or an interval, [`scheduler`] decides what runs now from the jobs, what is known of their
 //! last runs, and the wall clock as it is handed in; [`state`] keeps that in a file beside the
-//! store. Whoever waits and runs the commands is `cmd::schedule`.
+//! store, [`tell`] puts it into words. Whoever waits and runs the commands is `cmd::schedule`.
 //!
 //! The rules:
 //! - One job at a time. What becomes due meanwhile waits, once, however often it became due.
@@ -16,6 +16,7 @@
 // Lower layers first.
 pub(crate) mod timing;
 pub(crate) mod state;
+pub(crate) mod tell;
 pub(crate) mod jobs;
 pub(crate) mod scheduler;
 
