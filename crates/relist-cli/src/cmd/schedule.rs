@@ -39,7 +39,8 @@ pub(super) fn run(app: &mut App<'_>, args: &Schedule) -> Result<Exit, Failure> {
             let profile = feed::profile(&config)?;
             feed::token(app, &config)?.ok_or_else(feed::no_token)?;
             let resources = config.resources.clone().unwrap_or(profile.sync);
-            Daemon::new(app, plan, resources)?.run()
+            Daemon::new(app, plan, resources)?.run();
+            Ok(Exit::Ok)
         }
         ScheduleAction::List => list(app, &plan),
         ScheduleAction::Next { most } => next(app, &plan, most),
@@ -100,7 +101,7 @@ impl<'d, 'a> Daemon<'d, 'a> {
     }
 
     /// Runs jobs until the process is to end.
-    fn run(mut self) -> Result<Exit, Failure> {
+    fn run(mut self) {
         let environment = self.app.environment;
         (environment.catch_interrupt)(&environment.stop);
         self.keep();
@@ -116,7 +117,6 @@ impl<'d, 'a> Daemon<'d, 'a> {
         }
         self.keep();
         self.app.note("schedule: stopped");
-        Ok(Exit::Ok)
     }
 
     /// Waits by a clock that nobody sets, and no longer than until a stop is seen.

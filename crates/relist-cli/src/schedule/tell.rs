@@ -1,5 +1,7 @@
 //! The state of the jobs in words and as JSON: for `relist status`.
 
+use std::fmt::Write as _;
+
 use relist::value::Timestamp;
 
 use super::state::{JobState, State};
@@ -40,13 +42,15 @@ fn line(job: &JobState, now: Timestamp) -> String {
         _ => "has not run yet".to_owned(),
     };
     if job.missed > 0 {
-        words.push_str(&format!(", missed {}", plural(job.missed, "time", "times")));
+        let _ = write!(words, ", missed {}", plural(job.missed, "time", "times"));
     }
     match job.due {
         Some(due) if due > now => {
-            words.push_str(&format!("; next in {}", duration(due.0 - now.0)));
+            let _ = write!(words, "; next in {}", duration(due.0 - now.0));
         }
-        Some(due) if !job.running => words.push_str(&format!("; due since {due}")),
+        Some(due) if !job.running => {
+            let _ = write!(words, "; due since {due}");
+        }
         _ => {}
     }
     words
