@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use relist::watch::Rule;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -38,6 +39,12 @@ pub(crate) struct Config {
     pub(crate) proxy: Option<String>,
     /// Certificates of authorities to trust.
     pub(crate) ca_file: Option<PathBuf>,
+    /// Lists of fields, by name.
+    #[serde(default)]
+    pub(crate) track: BTreeMap<String, Vec<String>>,
+    /// What to watch for, and where events go.
+    #[serde(default)]
+    pub(crate) watch: Watch,
     /// What holds for all jobs of `relist schedule`.
     #[serde(default)]
     pub(crate) schedule: Settings,
@@ -49,6 +56,23 @@ pub(crate) struct Config {
     /// Where it was read from.
     #[serde(skip)]
     pub(crate) path: PathBuf,
+}
+
+/// The table `[watch]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Watch {
+    /// The watcher's name.
+    pub(crate) name: Option<String>,
+    /// Where events go.
+    pub(crate) to: Option<String>,
+    /// The command that events are given to.
+    pub(crate) exec: Option<String>,
+    /// The file with the secret that signs what goes to a webhook.
+    pub(crate) secret_file: Option<PathBuf>,
+    /// The rules.
+    #[serde(default)]
+    pub(crate) rule: Vec<Rule>,
 }
 
 impl Config {
@@ -145,6 +169,17 @@ pub(crate) fn template(
          # Values that some providers' profiles ask for.\n\
          # [variables]\n\
          # system = \"actris\"\n\
+         \n\
+         # Lists of fields, for relist changes --track NAME.\n\
+         # [track]\n\
+         # price = [\"ListPrice\", \"OriginalListPrice\"]\n\
+         \n\
+         # What relist watch looks for. More kinds of rules are in docs/watch.md.\n\
+         # [[watch.rule]]\n\
+         # name = \"under contract\"\n\
+         # on = \"transition\"\n\
+         # from = \"Active\"\n\
+         # to = \"Pending\"\n\
          \n\
          # What `relist schedule run` does, where the usual jobs are not wanted: one of `cron`,\n\
          # `every` and `after` (a job's name) for each. `relist schedule list` shows them.\n\

@@ -43,6 +43,16 @@ pub(crate) fn parse(option: &str, text: &str, edge: Edge, now: Timestamp) -> Res
     })
 }
 
+/// Reads a length of time in microseconds: `12h`, `90s`.
+pub(crate) fn span(option: &str, text: &str) -> Result<i64, Failure> {
+    length(text).ok_or_else(|| {
+        Failure::usage(
+            format!("{option} takes a length of time, not {text:?}"),
+            "write 7d, 36h, 15m or 90s",
+        )
+    })
+}
+
 /// Reads a length of time, in microseconds: `7d`, `36h`, `15m`, `30s`.
 pub(crate) fn length(text: &str) -> Option<i64> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

@@ -31,7 +31,8 @@ pub(super) fn run(app: &mut App<'_>, args: &Schedule) -> Result<Exit, Failure> {
         return Err(config::missing(&app.environment.directory)
             .with_hint("a schedule needs a feed and its jobs: relist init writes relist.toml"));
     };
-    let plan = Plan::new(&config.schedule, &config.jobs)
+    let watches = !config.watch.rule.is_empty();
+    let plan = Plan::new(&config.schedule, &config.jobs, watches)
         .map_err(|failure| failure.in_file(&app.config_path()))?;
     match args.action {
         ScheduleAction::Run => {

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use relist::store::{Checkpoint, Outcome, Quarantined, RunReport, Snapshot, Store, SyncState};
 use relist::value::Timestamp;
 
+use super::prometheus;
 use super::quarantine::newest_first;
 use crate::app::App;
 use crate::args::{self, Format, quoted_path};
 use crate::failure::{Exit, Failure};
+use crate::moment;
 use crate::output::{Datum, Member, json_string, left, right};
 use crate::schedule::state::Files;
 use crate::schedule::{State, tell};
@@ -42,18 +44,85 @@ const MEMBERS: &[Member] = &[
 ];
 
 pub(super) fn run(app: &mut App<'_>, args: &args::Status) -> Result<Exit, Failure> {
+    let limit = args.max_age.as_deref();
+    let limit = limit.map(|text| moment::span("--max-age", text));
+    let limit = limit.transpose()?;
     let store = app.open()?;
     let snapshot = store.snapshot()?;
     let quarantined = newest_first(&snapshot)?;
     let size = std::fs::metadata(store.path()).map_or(0, |m| m.len());
-    let stopped = unfinished(&snapshot)?;
+    if args.prometheus {
+        let text = prometheus::text(&snapshot, &quarantined, size, app.now())?;
+        app.out.write_all(text.as_bytes())?;
+    } else {
+        print(app, &store, &snapshot, size, &quarantined)?;
+    }
+    match limit {
+        Some(limit) => check_age(&snapshot, limit, app.now(), &schedule(app, &store)),
+        None => Ok(Exit::Ok),
+    }
+}
+
+/// Whether every resource that is synced was complete within that time.
+fn check_age(
+    snapshot: &Snapshot,
+    limit: i64,
+    now: Timestamp,
+    schedule: &State,
+) -> Result<Exit, Failure> {
+    let (mut synced, mut stale) = (0, Vec::new());
+    for resource in &snapshot.schema().resources {
+        let checkpoint = snapshot.checkpoint(&resource.name)?;
+        if checkpoint.state == SyncState::New {
+            continue;
+        }
+        synced += 1;
+        match checkpoint.last_complete.map(|at| now.0 - at.0) {
+            Some(age) if age <= limit => {}
+            Some(age) => stale.push(format!("{} {} ago", resource.name, duration(age))),
+            None => stale.push(format!("{} never", resource.name)),
+        }
+    }
+    if synced > 0 && stale.is_empty() && schedule.owed_since.is_none() {
+        return Ok(Exit::Ok);
+    }
+    let message = match synced {
+        _ if synced > 0 && stale.is_empty() => "a reconcile is owed".to_owned(),
+        0 => "nothing was ever synced".to_owned(),
+        _ => format!("not up to date, last complete: {}", stale.join(", ")),
+    };
+    Err(Failure::new(
+        Exit::Degraded,
+        message,
+        "relist sync brings it up to date; relist report shows what runs did",
+    ))
+}
+
+/// What the scheduler keeps beside the store. It is not the store's: without it there is a status.
+fn schedule(app: &mut App<'_>, store: &Store) -> State {
+    let files = Files::beside(store.path());
+    let kept = files.read().unwrap_or_else(|error| {
+        let path = quoted_path(files.path());
+        app.warn(&format!("{path} cannot be read ({error})"));
+        None
+    });
+    kept.unwrap_or_default()
+}
+
+fn print(
+    app: &mut App<'_>,
+    store: &Store,
+    snapshot: &Snapshot,
+    size: u64,
+    quarantined: &[Quarantined],
+) -> Result<(), Failure> {
+    let stopped = unfinished(snapshot)?;
     let path = quoted_path(store.path());
-    let schedule = schedule(app, &store);
-    let facts = facts(app, &snapshot, &quarantined, &schedule)?;
+    let schedule = schedule(app, store);
+    let facts = facts(app, snapshot, quarantined, schedule)?;
     if app.format() == Format::Json {
         let sequence = snapshot.sequence();
-        print_json(app, (&path, size, sequence), &facts, &quarantined, &stopped)?;
-        return current(args, &facts);
+        return print_json(app, (&path, size, sequence), &facts, quarantined, &stopped);
     }
     if app.is_text() {
         writeln!(app.out, "store      {path}  ({})", bytes(size))?;
@@ -73,51 +142,9 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Status) -> Result<Exit, Failur
         app.note_cut(cut);
     }
     if app.is_text() {
-        print_rest(app, &facts, &quarantined, &stopped)?;
+        print_rest(app, &facts, quarantined, &stopped)?;
     }
-    current(args, &facts)
-}
-
-/// What the scheduler keeps beside the store. It is not the store's: without it there is a status.
-fn schedule(app: &mut App<'_>, store: &Store) -> State {
-    let files = Files::beside(store.path());
-    let kept = files.read().unwrap_or_else(|error| {
-        let path = quoted_path(files.path());
-        app.warn(&format!("{path} cannot be read ({error})"));
-        None
-    });
-    kept.unwrap_or_default()
-}
-
-/// For monitors: whether all that is synced is as current as was asked for.
-fn current(args: &args::Status, facts: &Facts) -> Result<Exit, Failure> {
-    let Some(max_age) = args.max_age else {
-        return Ok(Exit::Ok);
-    };
-    let mut old = Vec::new();
-    for (name, age) in &facts.ages {
-        match age {
-            Some(age) if *age <= max_age => {}
-            Some(age) => old.push(format!("{name} (last {} ago)", duration(*age))),
-            None => old.push(format!("{name} (never)")),
-        }
-    }
-    if facts.ages.is_empty() {
-        old.push("any resource".to_owned());
-    }
-    let message = if !old.is_empty() {
-        let limit = duration(max_age);
-        format!("no complete run within {limit} of {}", old.join(", "))
-    } else if facts.schedule.owed_since.is_some() {
-        "a reconcile is owed".to_owned()
-    } else {
-        return Ok(Exit::Ok);
-    };
-    Err(Failure::new(
-        Exit::Degraded,
-        message,
-        "relist sync shows what is wrong; relist schedule run keeps the mirror current",
-    ))
+    Ok(())
 }
 
 /// What is known of the resources.
@@ -127,8 +154,6 @@ struct Facts {
     empty: usize,
     /// What is under way or was interrupted, in words.
     walks: Vec<String>,
-    /// How long ago what is synced was complete, in microseconds.
-    ages: Vec<(String, Option<i64>)>,
     schedule: State,
     /// When they were gathered.
     now: Timestamp,
@@ -138,11 +163,10 @@ fn facts(
     app: &App<'_>,
     snapshot: &Snapshot,
     quarantined: &[Quarantined],
-    schedule: &State,
+    schedule: State,
 ) -> Result<Facts, Failure> {
     let mut facts = Facts {
-        ages: Vec::new(),
-        schedule: schedule.clone(),
+        schedule,
         now: app.now(),
         rows: Vec::new(),
         empty: 0,
@@ -180,11 +204,6 @@ fn facts(
         let counts = (records, tombstones, held);
         let row = row(&name, snapshot, &checkpoint, counts, &facts);
         facts.rows.push(row);
-        if checkpoint.state != SyncState::New {
-            let age = checkpoint.last_complete;
-            let age = age.map(|at| facts.now.0.saturating_sub(at.0));
-            facts.ages.push((name, age));
-        }
     }
     Ok(facts)
 }

@@ -1,7 +1,7 @@
 //! The jobs, as the configuration writes them and as they are understood.
 
 use chrono_tz::Tz;
-use clap::{CommandFactory as _, Parser as _};
+use clap::Parser as _;
 use serde::Deserialize;
 
 use super::timing::{CronTimes, SECOND, Timing};
@@ -104,11 +104,16 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
 ];
 
 impl Plan {
-    /// Understands the settings; the default jobs where none are written.
-    pub(crate) fn new(settings: &Settings, jobs: &[JobSettings]) -> Result<Self, Failure> {
+    /// Understands the settings; the usual jobs where none are written, `relist watch` among them
+    /// when there are rules for it.
+    pub(crate) fn new(
+        settings: &Settings,
+        jobs: &[JobSettings],
+        watches: bool,
+    ) -> Result<Self, Failure> {
         let defaults;
         let jobs = if jobs.is_empty() {
-            defaults = default_jobs();
+            defaults = default_jobs(watches);
             defaults.as_slice()
         } else {
             jobs
@@ -148,12 +153,10 @@ impl Plan {
     }
 }
 
-fn default_jobs() -> Vec<JobSettings> {
-    let commands = Cli::command();
+fn default_jobs(watches: bool) -> Vec<JobSettings> {
     let mut jobs = Vec::new();
     for (name, run, when) in DEFAULTS {
-        let first = run.split(' ').next().unwrap_or_default();
-        if commands.find_subcommand(first).is_none() {
+        if *run == "watch" && !watches {
             continue;
         }
         let (kind, value) = when.split_once(' ').unwrap_or_default();
@@ -258,7 +261,7 @@ fn in_job(mut failure: Failure, place: &str) -> Failure {
 
 fn sort(cli: &Cli) -> Sort {
     match &cli.command {
-        Command::Sync(sync) if sync.dry_run => Sort::Other,
+        Command::Sync(sync) if sync.dry_run || !sync.keys.is_empty() => Sort::Other,
         Command::Sync(sync) if sync.full || sync.reconcile => {
             // A part of the resources settles nothing, nor does a walk that stops on the way.
             if sync.resources.is_empty() && sync.max_pages.is_none() {
@@ -295,7 +298,7 @@ mod tests {
             job: Vec<JobSettings>,
         }
         let file: File = toml::from_str(text).map_err(|e| e.to_string())?;
-        Plan::new(&file.schedule, &file.job).map_err(|failure| {
+        Plan::new(&file.schedule, &file.job, true).map_err(|failure| {
             let mut err = Vec::new();
             failure.report(&mut err, false);
             String::from_utf8(err).unwrap()
@@ -312,6 +315,12 @@ mod tests {
         assert_eq!(job("incremental").sort, Sort::Incremental);
         assert_eq!(job("reconcile").timing.words(), "0 3 * * * UTC");
         assert_eq!(plan.reconcile_after, RECONCILE_AFTER);
+        assert_eq!(job("watch").timing.words(), "after incremental");
+        let names = |jobs: Vec<JobSettings>| jobs.into_iter().map(|j| j.name).collect::<Vec<_>>();
+        assert_eq!(
+            names(default_jobs(false)),
+            ["full", "incremental", "reconcile"]
+        );
     }
 
     #[test]

@@ -479,8 +479,7 @@ mod tests {
         world.live(DAY);
         // 02:00 does not exist that day: 03:00 MDT is 09:00 UTC.
         assert_eq!(world.begins("full").len(), 1);
-        assert!(world.begins("full")[0] >= *"2026-03-08T09:00:00");
-        assert!(world.begins("full")[0] < *"2026-03-08T09:01:00");
+        assert!(world.begins("full")[0].starts_with("2026-03-08T09:00:"));
         assert_eq!(world.count("reconcile"), 1);
         assert_eq!(world.count("incremental"), 96);
         assert_eq!(world.count("watch"), 96);
