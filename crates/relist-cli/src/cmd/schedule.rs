@@ -38,7 +38,8 @@ pub(super) fn run(app: &mut App<'_>, args: &Schedule) -> Result<Exit, Failure> {
         ScheduleAction::Run => {
             // A schedule that can never sync is better found now than at night.
             let profile = feed::profile(&config)?;
-            feed::token(app, &config)?.ok_or_else(feed::no_token)?;
+            feed::credentials(app, &config, &profile)?
+                .ok_or_else(|| feed::no_credentials(&profile))?;
             let resources = config.resources.clone().unwrap_or(profile.sync);
             Daemon::new(app, plan, resources)?.run();
             Ok(Exit::Ok)
