@@ -1,9 +1,9 @@
 //! When which command runs: the scheduler's rules, without a clock, a store or a thread.
 //!
 //! [`jobs`] reads what the configuration says, [`timing`] finds the next occurrence of a cron
-//! expression or an interval, [`scheduler`] decides what runs now from the jobs, what is known of their
-//! last runs, and the wall clock as it is handed in; [`state`] keeps that in a file beside the
-//! store, [`tell`] puts it into words. Whoever waits and runs the commands is `cmd::schedule`.
+//! expression or an interval, [`scheduler`] decides what runs now from the jobs, what is known of
+//! their last runs, and the wall clock as it is handed in; [`state`] keeps that in a file beside
+//! the store, [`tell`] puts it into words. Whoever waits and runs the commands is `cmd::schedule`.
 //!
 //! The rules:
 //! - One job at a time. What becomes due meanwhile waits, once, however often it became due.

@@ -62,14 +62,17 @@ pub(crate) fn json(state: &State) -> String {
     let jobs = state.jobs.iter().map(|job| {
         format!(
             "{{\"Job\":{},\"Run\":{},\"Running\":{},\"LastBegan\":{},\"LastEnded\":{},\
-             \"ExitCode\":{},\"Message\":{},\"Runs\":{},\"Failures\":{},\"Missed\":{},\"Next\":{}}}",
+             \"ExitCode\":{},\"Message\":{},\"Runs\":{},\"Failures\":{},\"Missed\":{},\
+             \"Next\":{}}}",
             json_string(&job.name),
             json_string(&job.run),
             job.running,
             time(job.began),
             time(job.ended),
             job.exit.map_or("null".to_owned(), |exit| exit.to_string()),
-            job.message.as_deref().map_or("null".to_owned(), json_string),
+            job.message
+                .as_deref()
+                .map_or("null".to_owned(), json_string),
             job.runs,
             job.failures,
             job.missed,
