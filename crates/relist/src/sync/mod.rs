@@ -82,6 +82,7 @@ impl Store {
             whole: walk.position == WalkPosition::Start,
             seen: SlotSet::default(),
             keyless: 0,
+            braked: false,
             note: None,
         };
         let mut session = session;
@@ -148,6 +149,8 @@ struct SyncRun<'a> {
     whole: bool,
     seen: SlotSet,
     keyless: u64,
+    /// Whether the walk missed so many records that it is not believed.
+    braked: bool,
     /// Why the run is degraded.
     note: Option<String>,
 }
@@ -203,8 +206,15 @@ impl SyncRun<'_> {
         let full = self
             .walk_now()
             .is_some_and(|walk| walk.kind == RunKind::Full);
-        if full && self.whole {
-            self.sweep(session, source, |_| true)?;
+        if full
+            && self.whole
+            && let Err(error) = self.sweep(session, source, |_| true)
+        {
+            // Only a walk from its start knows what was not met: the next one begins there again.
+            self.restart();
+            // Should this fail too, the first error is the one to tell.
+            let _ = self.save(session);
+            return Err(error);
         }
         let started = self.walk_now().map(|walk| walk.started);
         self.end_walk(session)?;
@@ -324,6 +334,7 @@ impl SyncRun<'_> {
     }
 
     /// Moves the watermark: the highest stamp seen, but not past the server's time at the start.
+    /// A walk that is not believed moves nothing: what it did not meet may have changed.
     fn end_walk(&mut self, session: &mut Session<'_>) -> Result<()> {
         let Some(walk) = self.checkpoint.walk.take() else {
             return Ok(());
@@ -333,7 +344,9 @@ impl SyncRun<'_> {
             // Nothing was there: all that comes is stamped later than the walk began.
             reached = Some(walk.started);
         }
-        self.checkpoint.watermark = self.checkpoint.watermark.max(reached);
+        if !self.braked {
+            self.checkpoint.watermark = self.checkpoint.watermark.max(reached);
+        }
         self.checkpoint.state = SyncState::Live;
         if walk.kind == RunKind::Full && self.checkpoint.deletes_watermark.is_none() {
             // What was deleted before the walk began is not in it.
