@@ -51,6 +51,22 @@ pub(crate) fn no_token() -> Failure {
     )
 }
 
+/// The way out.
+pub(crate) fn network(config: &Config) -> Result<Network, Failure> {
+    let ca_pem = match &config.ca_file {
+        Some(file) => {
+            let path = config.beside(file);
+            let pem = std::fs::read(&path);
+            Some(pem.map_err(|e| Failure::file("cannot read ca_file", &path, &e))?)
+        }
+        None => None,
+    };
+    Ok(Network {
+        proxy: config.proxy.clone(),
+        ca_pem,
+    })
+}
+
 /// A client of the feed. Nothing is sent yet.
 pub(crate) fn connect(
     app: &App<'_>,
@@ -70,18 +86,7 @@ pub(crate) fn connect(
             )
         })?,
     };
-    let ca_pem = match &config.ca_file {
-        Some(file) => {
-            let path = config.beside(file);
-            let pem = std::fs::read(&path);
-            Some(pem.map_err(|e| Failure::file("cannot read ca_file", &path, &e))?)
-        }
-        None => None,
-    };
-    let network = Network {
-        proxy: config.proxy.clone(),
-        ca_pem,
-    };
+    let network = network(config)?;
     let api = WebApi::with_network(profile, &url, token, Limits::default(), &network)?;
     Ok(api.with_stop(Arc::clone(&app.environment.stop)))
 }

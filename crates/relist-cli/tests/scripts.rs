@@ -3,9 +3,11 @@
 //! `$ command` is run by `sh` in an empty directory, with lines that begin with `| ` as its further
 //! lines. Below it stands what it prints: data as it is, messages with `! ` before them, and
 //! `? 2` for an exit code that is not 0. `[..]` stands for any text within a line, a line `...` for
-//! any lines. What differs from run to run is replaced: a time within a day of now by `NOW`, the
-//! directory by `FOLDER`, the feed's URL by `FEED`. A script that begins with `# feed N` has a simulated
-//! feed of N listings: its URL is in `$FEED`, its token in `$TOKEN`, and `relist-feed-days N` lets days of its market pass.
+//! any lines. What differs from run to run is replaced: a time within a day of now by `NOW`, a
+//! length of time by `TIME`, a file's size by `SIZE`, the
+//! directory by `FOLDER`, the feed's URL by `FEED`. A script that begins with `# feed N` has a
+//! simulated feed of N listings: its URL is in `$FEED`, its token in `$TOKEN`, and
+//! `relist-feed-days N` lets days of its market pass.
 //!
 //! `RELIST_UPDATE=1` writes what is printed into the scripts, for a look at the difference.
 
@@ -157,12 +159,9 @@ impl Run {
                 Some(url) => line.replace(url, "FEED"),
                 None => line,
             };
-            without_now(&line)
+            without_measures(&without_now(&line)).trim_end().to_owned()
         };
-        let mut lines: Vec<String> = lines.into_iter().map(tidy).collect();
-        for line in &mut lines {
-            line.truncate(line.trim_end().len());
-        }
+        let lines: Vec<String> = lines.into_iter().map(tidy).collect();
         lines
     }
 }
@@ -194,6 +193,43 @@ fn without_now(line: &str) -> String {
         }
     }
     out
+}
+
+/// Replaces `0.1 s`, with the space before it, `1.5 MB` and `"Seconds":0.1`.
+fn without_measures(line: &str) -> String {
+    let number = |word: &str| {
+        let (whole, part) = word.split_once('.').unwrap_or((word, "0"));
+        let digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
+        digits(whole) && digits(part)
+    };
+    let mut words: Vec<&str> = Vec::new();
+    for word in line.split(' ') {
+        let before = words.iter().rposition(|w| !w.is_empty());
+        let number = |at: &usize| number(words[*at].trim_start_matches('('));
+        match (
+            word.trim_end_matches([')', ',', '.', ';']),
+            before.filter(number),
+        ) {
+            ("s", Some(at)) => {
+                words.truncate(at);
+                while words.last().is_some_and(|w| w.is_empty()) {
+                    words.pop();
+                }
+                words.push("TIME");
+            }
+            ("kB" | "MB", Some(at)) => {
+                words.truncate(at);
+                words.push("SIZE");
+            }
+            _ => words.push(word),
+        }
+    }
+    let line = words.join(" ");
+    let Some((start, rest)) = line.split_once("\"Seconds\":") else {
+        return line;
+    };
+    let end = rest.find(',').unwrap_or(0);
+    format!("{start}\"Seconds\":TIME{}", &rest[end..])
 }
 
 fn text_of(bytes: &[u8]) -> String {

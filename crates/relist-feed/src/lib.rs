@@ -27,6 +27,7 @@ mod retry;
 mod body;
 mod transport;
 mod client;
+mod webhook;
 
 pub use client::WebApi;
 pub use error::ConfigError;
@@ -38,3 +39,4 @@ pub use retry::{Clock, RetryPolicy, SystemClock};
 pub use stats::{Counters, Stats};
 pub use token::{Token, TokenError};
 pub use transport::{Limits, Network};
+pub use webhook::{SIGNATURE_HEADER, Webhook};

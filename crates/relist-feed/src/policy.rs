@@ -30,6 +30,7 @@ impl Profile {
             cursor_field: rules.cursor_field,
             overlap_seconds: self.cursor.overlap_seconds,
             fraction_digits: self.cursor.fraction_digits,
+            events: None,
             gone: gone_mark(&rules.deletes),
             deletes: deleted_feed(rules.deletes),
             filter: None,

@@ -7,6 +7,7 @@ use relist::store::{Outcome, RunKind, RunReport, Store, SyncState, WalkPosition}
 use relist::sync::{SyncMode, SyncOptions, WalkKind};
 use relist_feed::{Profile, WebApi};
 
+use super::refresh::{self, Wanted};
 use super::report::{self, Done};
 use crate::app::App;
 use crate::args;
@@ -14,7 +15,7 @@ use crate::config;
 use crate::failure::{Exit, Failure};
 use crate::feed;
 use crate::output::{Datum, Member, left, right};
-use crate::progress::Bar;
+use crate::progress::{Bar, Measured};
 use crate::style::{printable, thousands};
 
 pub(super) fn run(app: &mut App<'_>, args: &args::Sync) -> Result<Exit, Failure> {
@@ -38,6 +39,14 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Sync) -> Result<Exit, Failure>
     let store = app.open_writer()?;
     (app.environment.catch_interrupt)(&app.environment.stop);
     let declared = define(app, &store, &api)?;
+    if !args.keys.is_empty() {
+        let wanted = Wanted {
+            resources: &args.resources,
+            keys: &args.keys,
+            synced: config.resources.as_ref().unwrap_or(&api.profile().sync),
+        };
+        return refresh::run(app, &store, &api, &wanted);
+    }
     let mut done = Vec::new();
     let mut failures = Vec::new();
     for resource in &resources {
@@ -142,7 +151,7 @@ fn sync_one(
     let live = store.snapshot()?.count(resource).unwrap_or(0);
     let bar = Bar::records(app.shows_progress(), None, resource);
     let stats = api.stats();
-    let mut progress = |report: &RunReport| {
+    let progress = |report: &RunReport| {
         if let Some(expected) = report.expected.filter(|_| report.kind == RunKind::Full) {
             bar.total(expected.max(live.min(report.records)));
         }
@@ -162,6 +171,10 @@ fn sync_one(
         now: &now,
     };
     let mut source = api.clone();
+    let mut progress = Measured {
+        advanced: progress,
+        peak_memory: app.environment.peak_memory,
+    };
     let report = store.sync(resource, &mut source, &policy, &options, &mut progress);
     bar.clear();
     let report = report?;

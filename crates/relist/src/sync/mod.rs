@@ -11,6 +11,7 @@
 //! A record that a complete full walk did not meet is deleted only when the feed, asked for its
 //! key, does not have it, and only if not too many are missing at once.
 
+mod events;
 mod policy;
 mod reconcile;
 mod refresh;
@@ -20,7 +21,7 @@ mod walk;
 use std::ops::Bound;
 use std::sync::Arc;
 
-pub use policy::{Policy, SyncMode, SyncOptions, WalkKind};
+pub use policy::{EventFeed, Policy, SyncMode, SyncOptions, WalkKind};
 pub use refresh::{Connect, Refresh, Refreshed, Related};
 use walk::{FeedWalker, WalkSetup};
 
@@ -72,6 +73,7 @@ impl Store {
         drop(snapshot);
         let walk = begin(&checkpoint, policy, options.mode, (options.now)());
         let session = Session::new(self, resource, walk.kind, options.now);
+        let before = source.traffic();
         let mut run = SyncRun {
             resource,
             policy,
@@ -86,7 +88,14 @@ impl Store {
             note: None,
         };
         let mut session = session;
+        let by_events = options.mode == SyncMode::Auto
+            && run.checkpoint.state == SyncState::Live
+            && run.checkpoint.event_sequence.is_some();
         let result = match options.mode {
+            SyncMode::Auto if by_events && policy.events.is_some() => {
+                let feed = policy.events.clone().unwrap_or_default();
+                run.follow_events(&mut session, source, &feed)
+            }
             SyncMode::Auto | SyncMode::Full => {
                 run.checkpoint.walk = Some(walk);
                 run.run(&mut session, source)
@@ -95,6 +104,7 @@ impl Store {
             SyncMode::Deep { slice, of } => run.deep(&mut session, source, (slice, of)),
         };
         let note = run.note.take();
+        session.note_cost(source.traffic().since(before), progress.peak_memory());
         session.finish(result, |report| match (note, report.quarantined) {
             (Some(note), _) => Outcome::Degraded(note),
             (None, 0) => Outcome::Complete,
@@ -109,6 +119,9 @@ fn begin(checkpoint: &Checkpoint, policy: &Policy, mode: SyncMode, now: Timestam
         && checkpoint.state == SyncState::Live
         && checkpoint.watermark.is_some()
         && policy.cursor_field.is_some();
+    let by_events = policy.events.is_some() && checkpoint.event_sequence.is_some();
+    let incremental =
+        incremental || (mode == SyncMode::Auto && checkpoint.state == SyncState::Live && by_events);
     let kind = match mode {
         SyncMode::Reconcile => RunKind::Reconcile,
         SyncMode::Deep { .. } => RunKind::Deep,
@@ -159,6 +172,9 @@ impl SyncRun<'_> {
     fn run(&mut self, session: &mut Session<'_>, source: &mut dyn PageSource) -> Result<()> {
         if self.checkpoint.state == SyncState::New {
             self.checkpoint.state = SyncState::Backfilling;
+        }
+        if let Some(feed) = self.policy.events.clone() {
+            self.note_event_sequence(session, source, &feed)?;
         }
         let resumed = self
             .walk_now()

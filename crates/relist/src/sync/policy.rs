@@ -3,6 +3,31 @@
 use crate::ingest::{DeletedFeed, GoneMark, MODIFICATION_TIMESTAMP};
 use crate::value::Timestamp;
 
+/// A resource that lists what happened to the records of others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventFeed {
+    /// The entity set: `EntityEvent`.
+    pub resource: String,
+    /// Its field with the event's number, which only grows: `EntityEventSequence`.
+    pub sequence_field: String,
+    /// Its field that names the resource: `ResourceName`.
+    pub resource_field: String,
+    /// Its field with the record's key: `ResourceRecordKey`.
+    pub key_field: String,
+}
+
+impl Default for EventFeed {
+    /// The names that RCP-27 gives.
+    fn default() -> Self {
+        EventFeed {
+            resource: "EntityEvent".to_owned(),
+            sequence_field: "EntityEventSequence".to_owned(),
+            resource_field: "ResourceName".to_owned(),
+            key_field: "ResourceRecordKey".to_owned(),
+        }
+    }
+}
+
 /// How one resource of one provider is synced. A provider's profile gives these.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -24,6 +49,8 @@ pub struct Policy {
     pub fraction_digits: u8,
     /// The feed of deletions, when there is one.
     pub deletes: Option<DeletedFeed>,
+    /// The feed of events that incremental runs go by, instead of a timestamp.
+    pub events: Option<EventFeed>,
     /// What a record says when it is gone, where the feed marks it so.
     pub gone: Option<GoneMark>,
     /// A clause in every `$filter`.
@@ -62,6 +89,7 @@ impl Default for Policy {
             overlap_seconds: 900,
             fraction_digits: 0,
             deletes: None,
+            events: None,
             gone: None,
             filter: None,
             initial_filter: None,
