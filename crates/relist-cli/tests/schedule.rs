@@ -360,7 +360,7 @@ fn faketime() -> Option<String> {
     let path = found.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     let path = path.ok().filter(|path| !path.is_empty());
     if path.is_none() {
-        println!("skipped: faketime is not installed");
+        skipped("faketime is not installed");
     }
     path
 }
@@ -399,4 +399,10 @@ fn fake(command: &mut Command, library: &str, clock: &str) {
         .env("FAKETIME", clock)
         .env("DONT_FAKE_MONOTONIC", "1")
         .env("TZ", "UTC");
+}
+
+/// Says that a test has nothing to run on, as the tests of the library do.
+#[expect(clippy::print_stdout, reason = "whoever runs the tests must see it")]
+fn skipped(why: &str) {
+    println!("skipped: {why}");
 }
