@@ -112,6 +112,22 @@ fn quota(app: &App<'_>, profile: &Profile) -> Result<Quota, Failure> {
     })
 }
 
+/// The way out.
+pub(crate) fn network(config: &Config) -> Result<Network, Failure> {
+    let ca_pem = match &config.ca_file {
+        Some(file) => {
+            let path = config.beside(file);
+            let pem = std::fs::read(&path);
+            Some(pem.map_err(|e| Failure::file("cannot read ca_file", &path, &e))?)
+        }
+        None => None,
+    };
+    Ok(Network {
+        proxy: config.proxy.clone(),
+        ca_pem,
+    })
+}
+
 /// A client of the feed. Nothing is sent yet.
 pub(crate) fn connect(
     app: &App<'_>,
@@ -131,18 +147,7 @@ pub(crate) fn connect(
             )
         })?,
     };
-    let ca_pem = match &config.ca_file {
-        Some(file) => {
-            let path = config.beside(file);
-            let pem = std::fs::read(&path);
-            Some(pem.map_err(|e| Failure::file("cannot read ca_file", &path, &e))?)
-        }
-        None => None,
-    };
-    let network = Network {
-        proxy: config.proxy.clone(),
-        ca_pem,
-    };
+    let network = network(config)?;
     let quota = quota(app, &profile)?;
     let api = WebApi::with_network(profile, &url, credentials, Limits::default(), &network)?;
     let api = api.with_quota(quota);

@@ -33,6 +33,7 @@ mod authority;
 mod keylist;
 mod client;
 mod doctor;
+mod webhook;
 
 pub use client::WebApi;
 pub use credentials::Credentials;
@@ -48,3 +49,4 @@ pub use retry::{Clock, RetryPolicy, SystemClock};
 pub use stats::{Counters, Stats};
 pub use token::{Token, TokenError};
 pub use transport::{Limits, Network};
+pub use webhook::{SIGNATURE_HEADER, Webhook};

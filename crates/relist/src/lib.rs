@@ -12,5 +12,6 @@ pub mod decode;
 pub(crate) mod diff;
 pub mod store;
 pub mod query;
+pub mod watch;
 pub mod ingest;
 pub mod sync;

@@ -4,18 +4,22 @@ mod changes;
 mod completions;
 mod demo;
 mod doctor;
+mod each;
 mod export;
 mod get;
 mod history;
 mod ingest;
 mod init;
 mod quarantine;
+mod prometheus;
 mod query;
 mod refresh;
 mod report;
+mod runs;
 mod status;
 mod sync;
 mod verify;
+mod watch;
 
 use crate::app::App;
 use crate::args::Command;
@@ -31,7 +35,10 @@ pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Fail
         Command::Get(args) => get::run(app, &args),
         Command::History(args) => history::run(app, &args),
         Command::Changes(args) => changes::run(app, &args),
-        Command::Status => status::run(app),
+        Command::Watch(args) => watch::run(app, &args),
+        Command::Each(args) => each::run(app, &args),
+        Command::Report(args) => runs::run(app, &args),
+        Command::Status(args) => status::run(app, &args),
         Command::Verify => verify::run(app),
         Command::Doctor(args) => doctor::run(app, &args),
         Command::Quarantine(args) => quarantine::run(app, &args),

@@ -28,8 +28,8 @@ pub(crate) use catalog::{Catalog, MAX_FIELDS, share, wider};
 pub use changelog::{Cause, Change, FieldChange, Operation};
 pub(crate) use head::Head;
 pub use report::{
-    Checkpoint, Misfit, Outcome, QUARANTINE_BYTES, Quarantined, RunKind, RunReport, SyncState,
-    Tombstone, Walk, WalkPosition,
+    Checkpoint, Misfit, Outcome, Position, QUARANTINE_BYTES, Quarantined, RunKind, RunReport,
+    SyncState, Tombstone, Walk, WalkPosition,
 };
 pub use snapshot::{AsOf, Changes, Snapshot, Version};
 pub use verify::VerifyReport;
@@ -228,8 +228,8 @@ impl Store {
     /// Has the engine check every page of the file.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when it found damage. [`Error::Usage`] when opened for reading, or while a
-    /// snapshot is held.
+    /// [`Error::Corrupt`] when it found damage. [`Error::Usage`] when opened for reading, or while
+    /// a snapshot is held.
     pub fn check_integrity(&mut self) -> Result<()> {
         let Some(engine_of_one) = Arc::get_mut(&mut self.engine) else {
             return Err(Error::Usage(
