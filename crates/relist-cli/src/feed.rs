@@ -98,20 +98,6 @@ pub(crate) fn no_credentials(profile: &Profile) -> Failure {
     )
 }
 
-/// What the provider lets through, with what earlier runs spent of it: it is written down beside
-/// the store.
-fn quota(app: &App<'_>, profile: &Profile) -> Result<Quota, Failure> {
-    let mut path = app.store_path()?.into_os_string();
-    path.push(".quota");
-    let since = u64::try_from(app.now().0).unwrap_or(0);
-    let now = UNIX_EPOCH + Duration::from_micros(since);
-    let opened = Quota::open(&profile.quota, &PathBuf::from(path), now);
-    opened.map_err(|error| match error {
-        QuotaError::File { path, source } => Failure::file("cannot read the quota", &path, &source),
-        error => Failure::failed(error.to_string(), "run the same command again later"),
-    })
-}
-
 /// The way out.
 pub(crate) fn network(config: &Config) -> Result<Network, Failure> {
     let ca_pem = match &config.ca_file {
@@ -125,6 +111,20 @@ pub(crate) fn network(config: &Config) -> Result<Network, Failure> {
     Ok(Network {
         proxy: config.proxy.clone(),
         ca_pem,
+    })
+}
+
+/// What the provider lets through, with what earlier runs spent of it: it is written down beside
+/// the store.
+fn quota(app: &App<'_>, profile: &Profile) -> Result<Quota, Failure> {
+    let mut path = app.store_path()?.into_os_string();
+    path.push(".quota");
+    let since = u64::try_from(app.now().0).unwrap_or(0);
+    let now = UNIX_EPOCH + Duration::from_micros(since);
+    let opened = Quota::open(&profile.quota, &PathBuf::from(path), now);
+    opened.map_err(|error| match error {
+        QuotaError::File { path, source } => Failure::file("cannot read the quota", &path, &source),
+        error => Failure::failed(error.to_string(), "run the same command again later"),
     })
 }
 

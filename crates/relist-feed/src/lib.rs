@@ -32,8 +32,8 @@ mod transport;
 mod authority;
 mod keylist;
 mod client;
-mod doctor;
 mod webhook;
+mod doctor;
 
 pub use client::WebApi;
 pub use credentials::Credentials;
