@@ -152,7 +152,6 @@ impl Webhook {
             reason: format!("the receiver answered {status}"),
             retry,
             throttled: status.as_u16() == 429,
-            unauthenticated: false,
             retry_after: retry::retry_after(text_of(headers, &header::RETRY_AFTER), now),
         })
     }
