@@ -19,6 +19,10 @@ pub struct Rng(pub u64);
 
 impl Rng {
     /// The next number.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a generator, not an iterator"
+    )]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -238,9 +242,10 @@ impl Feed {
 
     fn insert(&mut self, now: u32) {
         // Sometimes in a gap, behind a walk.
-        let key = match self.rng.chance(30) {
-            true => i64::from(self.rng.within(2, 9)) - 10 * i64::from(self.rng.within(0, 40)),
-            false => self.new_key(),
+        let key = if self.rng.chance(30) {
+            i64::from(self.rng.within(2, 9)) - 10 * i64::from(self.rng.within(0, 40))
+        } else {
+            self.new_key()
         };
         if self.told.contains_key(&key) {
             return;

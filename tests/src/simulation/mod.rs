@@ -117,7 +117,8 @@ pub fn log_problems(snapshot: &Snapshot, since: u64) -> Vec<String> {
         }
         expected = change.sequence + 1;
         let same = |field: &relist::store::FieldChange| {
-            let text = |cell: Option<relist::record::Cell<'_>>| cell.map(|cell| cell.to_json());
+            let text =
+                |cell: Option<relist::record::Cell<'_>>| cell.map(relist::record::Cell::to_json);
             text(field.previous()) == text(field.new_value())
         };
         let no_change = change.fields.is_empty() || change.fields.iter().all(same);

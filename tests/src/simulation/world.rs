@@ -216,9 +216,10 @@ impl World {
         let place = self.rng.below(12);
         // An offset walk loses rows that shift: rows stay where they are while one lasts.
         let still = self.manner.walk == WalkKind::NextLink;
-        let acts = match self.rng.chance(30) && !still {
-            true => self.rng.below(3),
-            false => 0,
+        let acts = if self.rng.chance(30) && !still {
+            self.rng.below(3)
+        } else {
+            0
         };
         let max_pages = self.rng.chance(10).then(|| 1 + self.rng.below(6));
         let crash_at = self.rng.chance(12).then(|| self.rng.below(14));
@@ -239,7 +240,7 @@ impl World {
         let struck = strike.is_some_and(|strike| strike.struck() > 0);
         self.struck += u64::from(struck);
         let fault = fault.filter(|_| struck);
-        self.look(&attempt, result, fault, begin);
+        self.look(&attempt, result.as_ref(), fault, begin);
     }
 
     /// One sync; `None` when the process died.
@@ -295,7 +296,7 @@ impl World {
     fn look(
         &mut self,
         how: &Attempt,
-        result: Option<Result<RunReport>>,
+        result: Option<&Result<RunReport>>,
         fault: Option<Fault>,
         begin: u32,
     ) {
@@ -328,7 +329,7 @@ impl World {
                 checkpoint.watermark
             ));
         }
-        let said = match &result {
+        let said = match result {
             None => "crashed".to_owned(),
             Some(Err(error)) => format!("failed: {error}"),
             Some(Ok(report)) => format!("{:?}", report.outcome),
@@ -438,7 +439,7 @@ impl World {
             other => panic!("{other:?}"),
         };
         assert_eq!(outcome, Outcome::Complete, "{mode:?}");
-        self.look(&attempt, result, None, begin);
+        self.look(&attempt, result.as_ref(), None, begin);
     }
 }
 
