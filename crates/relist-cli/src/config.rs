@@ -177,7 +177,7 @@ pub(crate) fn template(
          # ca_file = \"company-ca.pem\"\n\
          \n\
          # Values that some providers' profiles ask for.\n\
-         {variables}\
+         {variables}\n\
          \n\
          # Lists of fields, for relist changes --track NAME.\n\
          # [track]\n\
@@ -216,9 +216,9 @@ fn variables(provider: &str) -> String {
         let _ = writeln!(out, "{section}{name} = {}", toml::Value::from(value));
     }
     if out.is_empty() {
-        "# [variables]\n# system = \"actris\"\n".clone_into(&mut out);
+        return "# [variables]\n# system = \"actris\"".to_owned();
     }
-    out
+    out.trim_end().to_owned()
 }
 
 /// Why there is no configuration, and how to get one.
