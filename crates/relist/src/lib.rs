@@ -13,4 +13,5 @@ pub(crate) mod diff;
 pub mod store;
 pub mod query;
 pub mod ingest;
+pub mod media;
 pub mod sync;

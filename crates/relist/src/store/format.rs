@@ -34,6 +34,8 @@ pub(super) enum TableId {
     Quarantine,
     Checkpoints,
     Runs,
+    Media,
+    MediaLists,
 }
 
 fn checksum(table: TableId, bytes: &[u8]) -> [u8; SEAL_LEN] {
