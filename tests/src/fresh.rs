@@ -51,7 +51,7 @@ impl Fresh {
         at: i64,
     ) -> RunReport {
         let report = try_ingest(&self.store, resource, files, at).unwrap();
-        let accounted = report.applied() + report.unchanged + report.quarantined;
+        let accounted = report.applied() + report.unchanged + report.quarantined + report.flagged;
         assert!(
             resource == "Deleted" || report.records == accounted,
             "{report:?}"

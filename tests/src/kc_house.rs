@@ -30,13 +30,20 @@ pub struct Sale {
 }
 
 impl Sale {
-    /// A column's text; one of [`COLUMNS`], so a misspelt name is a fault of this program.
-    fn text(&self, column: &str) -> &str {
+    /// A column's text. Panics for a name that the table does not have.
+    pub fn text(&self, column: &str) -> &str {
         let at = COLUMNS
             .split(',')
             .position(|c| c == column)
             .expect("a column of the table");
         &self.columns[at]
+    }
+
+    /// A column as a whole number.
+    pub fn number(&self, column: &str) -> i64 {
+        self.text(column)
+            .parse()
+            .expect("a column of whole numbers")
     }
 
     /// The postal code.

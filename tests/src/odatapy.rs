@@ -6,7 +6,9 @@
 //! and the test is skipped; a server that does not start although all is there is a failure.
 
 use crate::data;
+use crate::json::Json;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -145,6 +147,30 @@ impl Server {
     pub fn get(&self, path: &str) -> Result<Value, String> {
         let body = self.send("GET", path, "")?;
         serde_json::from_str(&body).map_err(|e| format!("{path}: {e}"))
+    }
+
+    /// The entities of a set by the text of their key, numbers as the server writes them.
+    pub fn entities(&self, set: &str, key: &str) -> Result<BTreeMap<i64, Json>, String> {
+        let mut out = BTreeMap::new();
+        let mut next = Some(format!("/{set}"));
+        while let Some(path) = next {
+            let body = Json::parse(&self.send("GET", &path, "")?);
+            let page = body.members();
+            for entity in page["value"].items() {
+                let text = entity.members()[key].text();
+                let key = text
+                    .parse()
+                    .map_err(|_| format!("{path}: the key {text}"))?;
+                out.insert(key, Json::Object(entity.fields()));
+            }
+            next = match page.get("@odata.nextLink") {
+                Some(Json::String(link)) => {
+                    Some(format!("/{}", link.trim_start_matches(&self.url())))
+                }
+                _ => None,
+            };
+        }
+        Ok(out)
     }
 
     /// Changes fields of one entity of `Property`.

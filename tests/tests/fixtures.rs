@@ -498,7 +498,11 @@ fn written(entities: &[BTreeMap<String, Json>], noise: u64) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 100,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn any_entity_comes_out_as_it_went_in(

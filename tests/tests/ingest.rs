@@ -296,3 +296,81 @@ fn one_store_has_one_writer_and_many_readers() {
     let stranger = Store::open(folder.path().join("x.redb"));
     assert!(matches!(stranger, Err(relist::error::Error::Format { .. })));
 }
+
+#[test]
+fn a_type_is_inferred_from_values_and_not_from_nulls() {
+    let (_folder, store) = new_store();
+    let types = || {
+        let resource = store.snapshot().unwrap().resource("Property").unwrap();
+        let fields = resource.fields.iter();
+        let named: Vec<_> = fields
+            .map(|f| format!("{} {}", f.name, f.ty.name()))
+            .collect();
+        named.join(", ")
+    };
+    // Null, an empty string and an empty list show no type; the values of one batch show one
+    // together, and that is no news.
+    let page = r#"{"value":[
+        {"ListingKey":"1","A":null,"B":1,"C":"","D":[],"E":null,"F":null},
+        {"ListingKey":"2","A":5,"B":null,"C":4,"D":["x"]},
+        {"ListingKey":"3","A":6,"B":1.5,"C":5}]}"#;
+    let report = ingest_as(&store, "Property", &[page], 1);
+    check(&store, &report);
+    assert_eq!(store.snapshot().unwrap().sequence(), 3);
+    assert_eq!(
+        types(),
+        "ListingKey String, A Int64, B Decimal, C Int64, D Collection(String), E String, F String"
+    );
+    // What had no value yet takes the type of its first.
+    for (at, record) in (2..).zip([
+        r#"{"ListingKey":"1","E":"x","F":3,"G":null}"#,
+        r#"{"ListingKey":"1","E":4,"F":3.5,"G":true}"#,
+    ]) {
+        let report = ingest_as(&store, "Property", &[record], at);
+        check(&store, &report);
+    }
+    assert!(
+        types().ends_with(", E String, F Decimal, G Boolean"),
+        "{}",
+        types()
+    );
+    let notes: Vec<String> = store
+        .snapshot()
+        .unwrap()
+        .changes(3)
+        .unwrap()
+        .map(|c| c.unwrap().note)
+        .filter(|note| !note.is_empty())
+        .collect();
+    assert_eq!(
+        notes,
+        [
+            "G added, without a value so far",
+            "E was without a value, is String",
+            "F was without a value, is Int64",
+            "F was Int64, is Decimal",
+            "G was without a value, is Boolean",
+        ]
+    );
+}
+
+#[test]
+fn a_record_with_too_many_fields_is_at_fault_alone() {
+    let (_folder, store) = new_store();
+    let many: Vec<String> = (0..10_000).map(|i| format!("\"f{i}\":{i}")).collect();
+    let page = format!(
+        r#"{{"value":[{{"ListingKey":"a","City":"Orem"}},{{"ListingKey":"b",{}}},
+        {{"ListingKey":"c","State":"UT"}}]}}"#,
+        many.join(",")
+    );
+    let report = ingest_as(&store, "Property", &[&page], 1);
+    assert_eq!((report.inserted, report.quarantined), (2, 1));
+    check(&store, &report);
+    let put_aside = store.snapshot().unwrap().quarantined().unwrap();
+    assert_eq!(put_aside[0].record, Some(1));
+    let reason = &put_aside[0].reason;
+    assert!(
+        reason.starts_with("has 10000 fields that are new"),
+        "{reason}"
+    );
+}

@@ -136,3 +136,57 @@ fn a_record_that_says_it_is_gone_is_deleted() {
     assert_eq!(tombstones[0].1.reason, "MlgCanView is false");
     mirror.verify();
 }
+
+#[test]
+fn events_say_which_records_to_fetch_again() {
+    let event = |sequence: i64, resource: &str, key: &str| {
+        json!({"EntityEventSequence": sequence, "ResourceName": resource,
+            "ResourceRecordKey": key})
+    };
+    let rows = listings(300, stamp)
+        .with_resource(
+            "EntityEvent",
+            "EntityEventSequence",
+            [event(10, "Property", "1")],
+        )
+        .unwrap();
+    let mut mirror = Mirror::new(Arc::new(Mutex::new(rows)), Options::default());
+    mirror.policy.events = Some(relist::sync::EventFeed::default());
+    mirror.policy.cursor_field = None;
+    mirror.sync("Property", SyncMode::Auto).unwrap();
+    {
+        let mut rows = mirror.rows.lock().unwrap();
+        // No stamp moves; gaps in the numbers; an event twice; another resource; one that is gone.
+        rows.put("Property", &row(5, 55, 5)).unwrap();
+        rows.put("Property", &row(301, 1, 1)).unwrap();
+        rows.remove("Property", &relist_sim::Key::Int(9));
+        let events = [
+            (12, "Property", "5"),
+            (15, "Member", "M-1"),
+            (16, "Property", "5"),
+            (20, "Property", "301"),
+            (21, "Property", "9"),
+        ];
+        for (sequence, resource, key) in events {
+            rows.put("EntityEvent", &event(sequence, resource, key))
+                .unwrap();
+        }
+    }
+    let report = mirror.sync("Property", SyncMode::Auto).unwrap();
+    assert_eq!(
+        (report.updated, report.inserted, report.deleted),
+        (1, 1, 1),
+        "{report:?}"
+    );
+    assert_eq!(report.outcome, Outcome::Complete);
+    let checkpoint = mirror
+        .store
+        .snapshot()
+        .unwrap()
+        .checkpoint("Property")
+        .unwrap();
+    assert_eq!(checkpoint.event_sequence, Some(21));
+    let again = mirror.sync("Property", SyncMode::Auto).unwrap();
+    assert_eq!((again.records, again.deleted), (0, 0));
+    mirror.verify();
+}

@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use relist::store::{AsOf, Store};
+use relist::error::Error;
+use relist::keycode::Key;
+use relist::store::{AsOf, Snapshot, Store};
 use relist::value::Timestamp;
 
 use crate::args::{Format, Global, quoted_path};
@@ -223,5 +225,29 @@ impl<'a> App<'a> {
     pub(crate) fn as_of(&self, text: Option<&str>) -> Result<Option<AsOf>, Failure> {
         text.map(|text| moment::parse("--as-of", text, Edge::End, self.now()))
             .transpose()
+    }
+}
+
+/// Reads a key as its resource has them.
+pub(crate) fn key(snapshot: &Snapshot, resource: &str, text: &str) -> Result<Key, Failure> {
+    snapshot
+        .parse_key(resource, text)
+        .map_err(|error| match error {
+            Error::Usage(_) => {
+                let failure = Failure::from(error);
+                failure.with_hint(format!("relist query {resource} --top 3 shows some keys"))
+            }
+            other => other.into(),
+        })
+}
+
+/// A sequence that is not reached yet is found before anything is printed.
+pub(crate) fn reached(snapshot: &Snapshot, at: Option<AsOf>) -> Result<(), Failure> {
+    match at.map(|at| snapshot.resolve(at)) {
+        Some(Err(error @ Error::Usage(_))) => {
+            Err(Failure::from(error).with_hint("relist status shows the last sequence"))
+        }
+        Some(Err(error)) => Err(error.into()),
+        _ => Ok(()),
     }
 }

@@ -38,8 +38,14 @@ pub(crate) struct Global {
     /// The store; needs no configuration file [env: RELIST_STORE]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) store: Option<PathBuf>,
-    /// The format of the output [default: table on a terminal, ndjson in a pipe]
-    #[arg(short, long, global = true, value_name = "FORMAT")]
+    /// table, json, ndjson or csv [default: table on a terminal, ndjson in a pipe]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
     pub(crate) output: Option<Format>,
     /// Print no notes and no progress
     #[arg(short, long, global = true, conflicts_with = "verbose")]
@@ -127,6 +133,10 @@ pub(crate) struct Sync {
     #[arg(long, value_name = "I/N", conflicts_with_all = ["full", "reconcile"])]
     #[arg(value_parser = slice)]
     pub(crate) deep: Option<(u32, u32)>,
+    /// Fetch these records again, by key, with what belongs to them
+    #[arg(long, value_name = "KEY,..", value_delimiter = ',')]
+    #[arg(conflicts_with_all = ["full", "reconcile", "deep", "max_pages", "dry_run"])]
+    pub(crate) keys: Vec<String>,
     /// Stop each resource after so many pages; the next sync goes on there
     #[arg(long, value_name = "N")]
     pub(crate) max_pages: Option<u64>,
@@ -155,7 +165,8 @@ pub(crate) struct Ingest {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    relist query Property --filter \"StandardStatus eq 'Active' and ListPrice lt 500000\" --top 10\n  \
+    relist query Property --filter \"StandardStatus eq 'Active' and ListPrice lt 500000\" \
+    --top 10\n  \
     relist query Property --filter \"contains(PublicRemarks,'view')\" --select City,ListPrice \
     --orderby \"ListPrice desc\"\n  \
     relist query 'Property?$filter=City eq '\\''Provo'\\''&$top=5'\n  \
@@ -163,7 +174,7 @@ pub(crate) struct Ingest {
 pub(crate) struct Query {
     /// The resource: Property, Member, ...
     pub(crate) resource: String,
-    /// Query options by their OData names: '$filter=City eq ''Provo'''
+    /// Query options by their OData names: '$filter=ListPrice lt 500000'
     #[arg(value_name = "$OPTION=VALUE")]
     pub(crate) options: Vec<String>,
     /// Which records: an OData $filter
@@ -328,20 +339,26 @@ pub(crate) fn explain(error: &clap::Error, out: &mut dyn Write) -> Result<Exit, 
     use clap::error::ErrorKind as K;
     let text = error.render().to_string();
     if matches!(error.kind(), K::DisplayHelp | K::DisplayVersion) {
-        out.write_all(text.as_bytes())?;
+        writeln!(out, "{}", text.trim_end())?;
         out.flush()?;
         return Ok(Exit::Ok);
     }
     if error.kind() == K::DisplayHelpOnMissingArgumentOrSubcommand {
-        let names = command();
-        let names: Vec<&str> = names
+        let commands = command();
+        let width = commands
             .get_subcommands()
-            .map(clap::Command::get_name)
-            .collect();
+            .map(|c| c.get_name().len())
+            .max()
+            .unwrap_or(0);
+        let lines = commands.get_subcommands().map(|c| {
+            let about = c.get_about().map(ToString::to_string).unwrap_or_default();
+            format!("{:width$}  {about}", c.get_name())
+        });
         return Err(Failure::usage(
-            format!("a command is needed: {}", names.join(", ")),
-            "relist --help says what they do; relist demo shows it",
-        ));
+            "a command is needed",
+            "relist demo shows what it does; relist COMMAND --help says what a command takes",
+        )
+        .with_detail(lines.collect()));
     }
     let (message, hint) = split(&text);
     Err(Failure::usage(message, hint))
@@ -352,13 +369,14 @@ fn split(text: &str) -> (String, String) {
     let mut parts = text.trim().split("\n\n");
     let message = parts.next().unwrap_or_default();
     let message = message.strip_prefix("error: ").unwrap_or(message);
-    let mut hints = Vec::new();
-    for part in parts.filter(|p| !p.starts_with("For more information")) {
-        let part = part.trim().trim_start_matches("tip: ");
-        hints.extend(
-            part.lines()
-                .map(|l| l.trim().trim_start_matches("tip: ").to_owned()),
-        );
+    let parts: Vec<&str> = parts
+        .filter(|p| !p.starts_with("For more information"))
+        .collect();
+    let lines = parts.iter().flat_map(|p| p.lines()).map(str::trim);
+    let tips = lines.clone().filter_map(|l| l.strip_prefix("tip: "));
+    let mut hints: Vec<String> = tips.map(str::to_owned).collect();
+    if hints.is_empty() {
+        hints = lines.filter(|l| !l.is_empty()).map(str::to_owned).collect();
     }
     if hints.is_empty() {
         hints.push("relist COMMAND --help says what it takes".to_owned());

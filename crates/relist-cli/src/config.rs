@@ -118,7 +118,12 @@ pub(crate) fn template(
          # Or a profile of your own, instead:\n\
          # profile = \"my-provider.toml\"\n\
          \n\
-         # The feed's service root, where it is not the provider's own. https, or http on loopback.\n\
+<<<<<<< HEAD
+         # The feed's service root, where it is not the provider's own. https; http on loopback.\n\
+=======
+         # The feed's service root, where it is not the provider's own. https, or http on \
+         loopback.\n\
+>>>>>>> main
          {url}\n\
          \n\
          # The token is never in this file. It comes from the variable RELIST_TOKEN, or from a\n\

@@ -104,6 +104,14 @@ impl Failure {
         )
     }
 
+    /// What the process exits with for it.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Failure::Told(told) => told.exit,
+            Failure::BrokenPipe => Exit::Ok,
+        }
+    }
+
     /// Another hint, by a command that knows better.
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         if let Failure::Told(told) = &mut self {
@@ -116,6 +124,14 @@ impl Failure {
     pub(crate) fn with_more_hint(mut self, more: &str) -> Self {
         if let Failure::Told(told) = &mut self {
             told.hint = format!("{}. {more}", told.hint);
+        }
+        self
+    }
+
+    /// Lines below the message.
+    pub(crate) fn with_detail(mut self, lines: Vec<String>) -> Self {
+        if let Failure::Told(told) = &mut self {
+            told.detail = lines;
         }
         self
     }

@@ -9,6 +9,7 @@ use relist_feed::{Limits, Network, Profile, Token, WebApi};
 use crate::app::App;
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
+use crate::progress::Bar;
 
 /// The variable that holds the token.
 pub(crate) const TOKEN_VARIABLE: &str = "RELIST_TOKEN";
@@ -86,8 +87,11 @@ pub(crate) fn connect(
 }
 
 /// The schema that the feed's `$metadata` declares; `None` when the feed has none.
-pub(crate) fn schema(api: &WebApi) -> Result<Option<Schema>, Failure> {
-    match api.metadata() {
+pub(crate) fn schema(app: &App<'_>, api: &WebApi) -> Result<Option<Schema>, Failure> {
+    let bar = Bar::waiting(app.shows_progress(), "$metadata");
+    let answer = api.metadata();
+    bar.clear();
+    match answer {
         Ok(xml) => match Schema::from_metadata(&xml) {
             Ok(schema) => Ok(Some(schema)),
             Err(error) => Err(Failure::new(

@@ -1,7 +1,7 @@
 //! The `relist` command: [`run`] takes arguments and two streams and gives an exit code.
 //!
 //! Data goes to `out`, all else to `err`. A command is a file in `cmd/`; what they share is
-//! [`app::App`]. Every failure becomes a [`failure::Failure`]: a message, a hint and an exit code.
+//! `app::App`. Every failure becomes a `failure::Failure`: a message, a hint and an exit code.
 
 // The order of these lines is the order of the layers: a module names only those above it.
 mod environment;

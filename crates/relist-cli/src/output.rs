@@ -131,6 +131,8 @@ pub(crate) struct Member {
     /// Empty: a table leaves it out.
     pub(crate) title: &'static str,
     pub(crate) right: bool,
+    /// A table leaves it out where all its values are 0 or empty.
+    pub(crate) if_any: bool,
 }
 
 pub(crate) const fn left(name: &'static str, title: &'static str) -> Member {
@@ -138,6 +140,7 @@ pub(crate) const fn left(name: &'static str, title: &'static str) -> Member {
         name,
         title,
         right: false,
+        if_any: false,
     }
 }
 
@@ -146,6 +149,15 @@ pub(crate) const fn right(name: &'static str, title: &'static str) -> Member {
         name,
         title,
         right: true,
+        if_any: false,
+    }
+}
+
+impl Member {
+    /// The same, left out of a table where it says nothing.
+    pub(crate) const fn if_any(mut self) -> Self {
+        self.if_any = true;
+        self
     }
 }
 
@@ -198,6 +210,7 @@ impl<'o> Rows<'o> {
                 let columns = shown.map(|m| Column {
                     title: m.title.to_owned(),
                     right: m.right,
+                    if_any: m.if_any,
                 });
                 Sink::Table(Table::new(columns.collect(), width, paint), out)
             }

@@ -8,6 +8,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 #[derive(Debug, Clone)]
 pub(crate) struct Bar(ProgressBar);
 
+const CHARACTERS: &str = "━━─";
+const RECORDS_OF: &str = "{prefix:12} {bar:30} {human_pos}/{human_len} records {msg} {eta}";
+const SOME_RECORDS: &str = "{prefix:12} {spinner} {human_pos} records {msg} {elapsed}";
+
 /// How often a bar is drawn, in Hz: more would only cost time.
 const RATE: u8 = 10;
 
@@ -19,7 +23,7 @@ impl Bar {
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(RATE));
         // The templates are ours; a wrong one leaves the default, which shows the same.
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("━━─"));
+            bar.set_style(style.progress_chars(CHARACTERS));
         }
         bar.set_prefix(label.to_owned());
         bar.enable_steady_tick(Duration::from_millis(200));
@@ -28,10 +32,7 @@ impl Bar {
 
     /// Records of an unknown or a known total.
     pub(crate) fn records(visible: bool, total: Option<u64>, label: &str) -> Self {
-        let template = match total {
-            Some(_) => "{prefix:12} {bar:30} {human_pos}/{human_len} records {msg} {eta}",
-            None => "{prefix:12} {spinner} {human_pos} records {msg} {elapsed}",
-        };
+        let template = total.map_or(SOME_RECORDS, |_| RECORDS_OF);
         Bar::new(visible, total, label, template)
     }
 
@@ -54,15 +55,23 @@ impl Bar {
         )
     }
 
+    /// Something whose end is not known.
+    pub(crate) fn waiting(visible: bool, label: &str) -> Self {
+        Bar::new(visible, None, label, "{prefix:12} {spinner} {elapsed}")
+    }
+
     pub(crate) fn at(&self, position: u64) {
         self.0.set_position(position);
     }
 
-    /// The total, once it is known.
+    /// The total of records, once it is known.
     pub(crate) fn total(&self, total: u64) {
-        if self.0.length() != Some(total) {
-            self.0.set_length(total);
+        if self.0.length().is_none()
+            && let Ok(style) = ProgressStyle::with_template(RECORDS_OF)
+        {
+            self.0.set_style(style.progress_chars(CHARACTERS));
         }
+        self.0.set_length(total);
     }
 
     pub(crate) fn message(&self, text: String) {

@@ -135,6 +135,7 @@ impl Sheet {
                 title: field.name.clone(),
                 right: matches!(field.ty, FieldType::Int | FieldType::Decimal)
                     && field.name != resource.key_field,
+                if_any: false,
             });
         let mut table = Table::new(columns.collect(), self.width, self.paint);
         if self.selected.is_none() {

@@ -23,6 +23,8 @@ pub(crate) struct Column {
     pub(crate) title: String,
     /// Numbers stand at the right.
     pub(crate) right: bool,
+    /// Left out where all its values are 0 or empty.
+    pub(crate) if_any: bool,
 }
 
 /// What a table had no room for.
@@ -42,6 +44,8 @@ pub(crate) struct Table {
     whole_values: bool,
     paint: Paint,
     waiting: VecDeque<Vec<String>>,
+    /// The places of the columns that are shown.
+    kept: Vec<usize>,
     /// The columns' widths; `None` while rows are sampled.
     widths: Option<Vec<usize>>,
     cut: Cut,
@@ -55,6 +59,7 @@ impl Table {
             whole_values: false,
             paint,
             waiting: VecDeque::new(),
+            kept: Vec::new(),
             widths: None,
             cut: Cut::default(),
         }
@@ -67,8 +72,13 @@ impl Table {
     }
 
     pub(crate) fn row(&mut self, cells: Vec<String>, out: &mut dyn Write) -> io::Result<()> {
-        self.waiting
-            .push_back(cells.into_iter().map(|c| printable(&c)).collect());
+        let cells: Vec<String> = cells.into_iter().map(|c| printable(&c)).collect();
+        let begun = self.widths.is_some();
+        self.waiting.push_back(if begun {
+            pick(&cells, &self.kept)
+        } else {
+            cells
+        });
         if self.widths.is_none() && self.waiting.len() < SAMPLE {
             return Ok(());
         }
@@ -84,6 +94,7 @@ impl Table {
         let widths = if let Some(widths) = self.widths.take() {
             widths
         } else {
+            self.leave_out_empty();
             let widths = self.measure();
             self.heading(&widths, out)?;
             widths
@@ -129,6 +140,25 @@ impl Table {
         line
     }
 
+    /// From here on rows have the columns that say something.
+    fn leave_out_empty(&mut self) {
+        let says = |at: usize, row: &[String]| {
+            row.get(at)
+                .is_some_and(|cell| !matches!(cell.as_str(), "" | "0"))
+        };
+        self.kept = (0..)
+            .zip(&self.columns)
+            .filter_map(|(at, column)| {
+                let wanted = !column.if_any || self.waiting.iter().any(|row| says(at, row));
+                wanted.then_some(at)
+            })
+            .collect();
+        self.columns = pick(&self.columns, &self.kept);
+        for row in &mut self.waiting {
+            *row = pick(row, &self.kept);
+        }
+    }
+
     /// The widths that the sample needs; cut, widest first, to what the terminal has.
     fn measure(&mut self) -> Vec<usize> {
         let mut widths: Vec<usize> = self.columns.iter().map(|c| c.title.width()).collect();
@@ -164,6 +194,13 @@ impl Table {
     }
 }
 
+fn pick<T: Clone>(from: &[T], places: &[usize]) -> Vec<T> {
+    places
+        .iter()
+        .filter_map(|at| from.get(*at).cloned())
+        .collect()
+}
+
 /// The start of a text, and a mark that it goes on; with its width.
 fn shortened(text: &str, width: usize) -> (String, usize) {
     let mut out = String::new();
@@ -188,6 +225,7 @@ mod tests {
         let column = |title: &str, right| Column {
             title: title.to_owned(),
             right,
+            if_any: title == "CITY",
         };
         let columns = vec![
             column("KEY", true),
@@ -241,6 +279,12 @@ mod tests {
                 values: 1
             }
         );
+    }
+
+    #[test]
+    fn a_column_that_says_nothing_is_left_out() {
+        let (text, _) = table(None, &[["1", "Ann", "0"], ["2", "Bo", ""]]);
+        assert_eq!(text, "KEY  NAME\n  1  Ann\n  2  Bo\n");
     }
 
     #[test]

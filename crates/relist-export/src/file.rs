@@ -98,7 +98,7 @@ impl Temporary {
         name.push(target.file_name().unwrap_or_default());
         name.push(format!(".{}.part", std::process::id()));
         let path = target.with_file_name(name);
-        let file = File::create(&path).map_err(|e| io_error("cannot create", &path, e))?;
+        let file = File::create(&path).map_err(|e| io_error("cannot create", target, e))?;
         Ok(Temporary {
             path,
             file,

@@ -30,6 +30,7 @@ impl Profile {
             cursor_field: rules.cursor_field,
             overlap_seconds: self.cursor.overlap_seconds,
             fraction_digits: self.cursor.fraction_digits,
+            events: None,
             gone: gone_mark(&rules.deletes),
             deletes: deleted_feed(rules.deletes),
             filter: None,
@@ -39,6 +40,21 @@ impl Profile {
             orderby: rules.orderby,
         })
     }
+}
+
+fn gone_mark(deletes: &Deletes) -> Option<GoneMark> {
+    let Deletes::Flag { field, value } = deletes else {
+        return None;
+    };
+    let value = match value {
+        FlagValue::Bool(value) => value.to_string(),
+        FlagValue::Int(value) => value.to_string(),
+        FlagValue::String(value) => value.clone(),
+    };
+    Some(GoneMark {
+        field: field.clone(),
+        value,
+    })
 }
 
 fn deleted_feed(deletes: Deletes) -> Option<DeletedFeed> {
@@ -53,20 +69,6 @@ fn deleted_feed(deletes: Deletes) -> Option<DeletedFeed> {
             resource_field: resource_field.into(),
             key_field: key_field.into(),
             time_field: time_field.into(),
-        }),
-        _ => None,
-    }
-}
-
-fn gone_mark(deletes: &Deletes) -> Option<GoneMark> {
-    match deletes {
-        Deletes::Flag { field, value } => Some(GoneMark {
-            field: field.clone(),
-            value: match value {
-                FlagValue::Bool(value) => value.to_string(),
-                FlagValue::Int(value) => value.to_string(),
-                FlagValue::String(value) => value.clone(),
-            },
         }),
         _ => None,
     }

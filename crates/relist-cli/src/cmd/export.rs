@@ -6,7 +6,7 @@ use relist::odata::Query;
 use relist::query::QueryContext;
 use relist_export::{Format as ExportFormat, LineEnd, Request, Summary, Target};
 
-use crate::app::App;
+use crate::app::{self, App};
 use crate::args::{Export, Format};
 use crate::failure::{Exit, Failure};
 use crate::progress::Bar;
@@ -35,6 +35,7 @@ pub(super) fn run(app: &mut App<'_>, args: &Export) -> Result<Exit, Failure> {
     };
     let store = app.open()?;
     let snapshot = store.snapshot()?;
+    app::reached(&snapshot, context.as_of)?;
     let live = snapshot.count(&args.resource)?;
     let total = (args.filter.is_none() && context.as_of.is_none()).then_some(live);
     let bar = Bar::records(app.shows_progress() && !to_stream, total, &args.resource);

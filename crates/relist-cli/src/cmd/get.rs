@@ -6,7 +6,7 @@ use relist::record::Record;
 use relist::store::AsOf;
 use relist_export::{CellText, CsvRecords, LineEnd};
 
-use crate::app::App;
+use crate::app::{self, App};
 use crate::args::{Format, Get};
 use crate::failure::{Exit, Failure};
 use crate::style::printable;
@@ -15,7 +15,8 @@ pub(super) fn run(app: &mut App<'_>, args: &Get) -> Result<Exit, Failure> {
     let as_of = app.as_of(args.as_of.as_deref())?;
     let store = app.open()?;
     let snapshot = store.snapshot()?;
-    let key = snapshot.parse_key(&args.resource, &args.key)?;
+    let key = app::key(&snapshot, &args.resource, &args.key)?;
+    app::reached(&snapshot, as_of)?;
     let at = as_of.unwrap_or(AsOf::Sequence(snapshot.sequence()));
     let Some(record) = snapshot.get_at(&args.resource, &key, at)? else {
         let versions = snapshot.changes_of(&args.resource, &key)?;

@@ -9,7 +9,7 @@ use relist::store::{Change, FieldChange, Operation, Snapshot, Version};
 use relist_export::CellText;
 
 use super::changes::check_field;
-use crate::app::App;
+use crate::app::{self, App};
 use crate::args::History;
 use crate::change::{self, MEMBERS, is_stamp, minute};
 use crate::failure::{Exit, Failure};
@@ -25,7 +25,7 @@ const FIRST: &[&str] = &["StandardStatus", "ListPrice", "ClosePrice", "MlsStatus
 pub(super) fn run(app: &mut App<'_>, args: &History) -> Result<Exit, Failure> {
     let store = app.open()?;
     let snapshot = store.snapshot()?;
-    let key = snapshot.parse_key(&args.resource, &args.key)?;
+    let key = app::key(&snapshot, &args.resource, &args.key)?;
     if let Some(field) = &args.field {
         check_field(&snapshot, Some(&args.resource), field)?;
     }

@@ -33,13 +33,15 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Init) -> Result<Exit, Failure>
     let api = feed::connect(app, &config, profile.clone(), token)?;
     let again = "relist.toml and the store are written; relist sync reads $metadata by itself, \
                  once the feed can be reached";
-    let schema = feed::schema(&api).map_err(|failure| failure.with_more_hint(again))?;
+    let schema = feed::schema(app, &api).map_err(|failure| failure.with_more_hint(again))?;
+    let mut mirrored = config.resources.clone().unwrap_or(profile.sync);
     match schema {
         Some(schema) => {
             let mut txn = store.begin_write(app.now())?;
             txn.define(&schema)?;
             txn.commit()?;
             print_schema(app, &schema)?;
+            mirrored.retain(|name| schema.resource(name).is_some());
         }
         None => writeln!(
             app.out,
@@ -49,7 +51,7 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Init) -> Result<Exit, Failure>
     writeln!(
         app.out,
         "\nNext: relist sync          mirrors {}",
-        profile.sync.join(", ")
+        mirrored.join(", ")
     )?;
     writeln!(app.out, "      relist sync Property  one of them")?;
     Ok(Exit::Ok)

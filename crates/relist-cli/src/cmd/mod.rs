@@ -10,6 +10,7 @@ mod ingest;
 mod init;
 mod quarantine;
 mod query;
+mod refresh;
 mod report;
 mod status;
 mod sync;

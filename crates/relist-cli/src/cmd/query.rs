@@ -5,7 +5,7 @@ use relist::query::{Explain, QueryContext};
 use relist::store::Snapshot;
 use relist_export::{Format as ExportFormat, LineEnd, Request};
 
-use crate::app::App;
+use crate::app::{self, App};
 use crate::args::{self, Format};
 use crate::failure::{Exit, Failure};
 use crate::output::{Array, Datum, Member, left, right};
@@ -20,6 +20,7 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Query) -> Result<Exit, Failure
     };
     let store = app.open()?;
     let snapshot = store.snapshot()?;
+    app::reached(&snapshot, context.as_of)?;
     if args.explain {
         let found = snapshot.query_each(&query, &context, &mut |_, _| Ok(true))?;
         print_explain(app, &found.explain)?;
@@ -55,7 +56,7 @@ fn query_of(args: &args::Query) -> Result<Query, Failure> {
         let Some((name, value)) = argument.split_once('=') else {
             return Err(Failure::usage(
                 format!("{argument:?} is not an option with a value"),
-                "write '$filter=City eq ''Provo''', quoted for the shell, or --filter",
+                "write '$filter=ListPrice lt 500000', quoted for the shell, or --filter",
             ));
         };
         options.push((name.to_owned(), value.to_owned()));

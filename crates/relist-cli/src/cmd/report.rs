@@ -11,16 +11,18 @@ const MEMBERS: &[Member] = &[
     left("ResourceName", "RESOURCE"),
     left("Kind", "KIND"),
     right("Records", "RECORDS"),
+    right("Checked", "CHECKED").if_any(),
     right("New", "NEW"),
     right("Updated", "UPDATED"),
     right("PriceChanges", "PRICE"),
     right("StatusChanges", "STATUS"),
-    right("Relisted", "RELISTED"),
+    right("Relisted", "RELISTED").if_any(),
+    right("Flagged", "FLAGGED").if_any(),
     right("Deleted", "DELETED"),
     right("Unchanged", "UNCHANGED"),
-    right("Quarantined", "QUARANTINED"),
-    right("Requests", "REQUESTS"),
+    right("Quarantined", "QUARANTINED").if_any(),
     right("Seconds", "TIME"),
+    right("Requests", "REQUESTS").if_any(),
     left("Outcome", ""),
     left("Reason", ""),
     right("FieldChanges", ""),
@@ -68,16 +70,18 @@ fn row(run: &Done) -> Vec<Datum> {
         Datum::text(&report.resource),
         Datum::text(report.kind.name()),
         Datum::count(report.records),
+        Datum::count(report.checked),
         Datum::count(report.inserted),
         Datum::count(report.updated),
         Datum::count(report.price_changes),
         Datum::count(report.status_changes),
         Datum::count(report.relisted),
+        Datum::count(report.flagged),
         Datum::count(report.deleted),
         Datum::count(report.unchanged),
         Datum::count(report.quarantined),
-        Datum::count(run.requests),
         Datum::lexeme(seconds).shown(duration(run.micros)),
+        Datum::count(run.requests),
         Datum::text(outcome),
         Datum::optional(reason),
         Datum::count(report.field_changes),
@@ -117,7 +121,8 @@ pub(super) fn end(exit: Exit, quarantined: u64) -> Result<Exit, Failure> {
     let hint = if quarantined > 0 {
         "relist quarantine list shows what was put aside and why; all else is applied"
     } else {
-        "relist status shows how far each resource is; relist sync goes on"
+        "relist sync goes on where it stopped; if it held deletions back, look at the feed first, \
+         then relist sync --full --confirm"
     };
     Err(Failure::new(
         Exit::Degraded,

@@ -14,6 +14,8 @@ use crate::style::{bytes, duration, plural, printable, thousands};
 
 /// A resource whose last complete run is older than a day is stale: feeds move every 15 minutes.
 const STALE_AFTER: i64 = 86_400_000_000;
+/// Too short a while to count seconds.
+const JUST_NOW: i64 = 10_000_000;
 /// Runs looked at for those that did not end.
 const RUNS: usize = 50;
 /// Reasons of quarantine that are shown.
@@ -113,7 +115,12 @@ fn facts(
         }
         if let Some(walk) = &checkpoint.walk {
             facts.walks.push(format!(
-                "{name}: a {} walk stopped after {} pages and {} records; relist sync goes on there",
+<<<<<<< HEAD
+                "{name}: a {} walk stopped after {} pages, {} records; relist sync goes on there",
+=======
+                "{name}: a {} walk stopped after {} pages and {} records; relist sync goes on \
+                 there",
+>>>>>>> main
                 walk.kind.name(),
                 thousands(walk.pages),
                 thousands(walk.records)
@@ -161,6 +168,9 @@ fn row(
 
 fn ago(age: i64) -> String {
     let stale = if age > STALE_AFTER { " (stale)" } else { "" };
+    if age < JUST_NOW {
+        return "just now".to_owned();
+    }
     format!("{} ago{stale}", duration(age))
 }
 

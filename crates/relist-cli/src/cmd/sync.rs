@@ -1,12 +1,13 @@
 //! `relist sync`: the store brought up to date with the feed, resource by resource.
 
 use std::fmt::Write as _;
-use std::sync::atomic::Ordering;
 
+use relist::error::{Error, SourceErrorKind};
 use relist::store::{Outcome, RunKind, RunReport, Store, SyncState, WalkPosition};
 use relist::sync::{SyncMode, SyncOptions, WalkKind};
 use relist_feed::{Profile, WebApi};
 
+use super::refresh::{self, Wanted};
 use super::report::{self, Done};
 use crate::app::App;
 use crate::args;
@@ -24,70 +25,115 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Sync) -> Result<Exit, Failure>
         ));
     };
     let profile = feed::profile(&config)?;
-    let resources = match (&args.resources, &config.resources) {
-        (typed, _) if !typed.is_empty() => typed.clone(),
-        (_, Some(configured)) => configured.clone(),
-        _ => profile.sync.clone(),
+    let (resources, chosen) = match (&args.resources, &config.resources) {
+        (typed, _) if !typed.is_empty() => (typed.clone(), true),
+        (_, Some(configured)) => (configured.clone(), true),
+        _ => (profile.sync.clone(), false),
     };
     if args.dry_run {
         let store = app.open()?;
         return plan(app, &store, &profile, &resources, args);
     }
     let token = feed::token(app, &config)?.ok_or_else(feed::no_token)?;
-    let api = feed::connect(app, &config, profile.clone(), token)?;
+    let api = feed::connect(app, &config, profile, token)?;
     let store = app.open_writer()?;
     (app.environment.catch_interrupt)(&app.environment.stop);
-    if let Some(schema) = feed::schema(&api)? {
-        let mut txn = store.begin_write(app.now())?;
-        txn.define(&schema)?;
-        txn.commit()?;
-    } else {
-        app.detail("the feed has no $metadata: fields are learnt from the records");
+    let declared = define(app, &store, &api)?;
+    if !args.keys.is_empty() {
+        let wanted = Wanted {
+            resources: &args.resources,
+            keys: &args.keys,
+            synced: config.resources.as_ref().unwrap_or(&api.profile().sync),
+        };
+        return refresh::run(app, &store, &api, &wanted);
     }
     let mut done = Vec::new();
     let mut failures = Vec::new();
     for resource in &resources {
         match sync_one(app, &store, &api, resource, args) {
             Ok(one) => done.push(one),
-            Err(failure) => failures.push((resource.clone(), failure)),
+            // Of the provider's whole list, this feed may serve a part.
+            Err(Error::Source(error))
+                if error.kind == SourceErrorKind::NotFound
+                    && !chosen
+                    && declared
+                        .as_ref()
+                        .is_some_and(|names| !names.contains(resource)) =>
+            {
+                app.note(&format!("{resource}: this feed does not have it"));
+            }
+            Err(error) => failures.push((resource.clone(), error.into())),
         }
-        if app.environment.stop.load(Ordering::Relaxed) {
+        if app.environment.stopped() {
             break;
         }
     }
+    finish(app, &store, args, &done, failures)
+}
+
+/// Takes over what the feed's `$metadata` declares, and says which resources that are.
+fn define(app: &mut App<'_>, store: &Store, api: &WebApi) -> Result<Option<Vec<String>>, Failure> {
+    let Some(schema) = feed::schema(app, api)? else {
+        app.detail("the feed has no $metadata: fields are learnt from the records");
+        return Ok(None);
+    };
+    let mut txn = store.begin_write(app.now())?;
+    txn.define(&schema)?;
+    txn.commit()?;
+    Ok(Some(schema.resources.into_iter().map(|r| r.name).collect()))
+}
+
+/// Prints the reports, and how the command ends.
+fn finish(
+    app: &mut App<'_>,
+    store: &Store,
+    args: &args::Sync,
+    done: &[Done],
+    failures: Vec<(String, Failure)>,
+) -> Result<Exit, Failure> {
+    let mut exit = report::print(app, done)?;
+    if app.environment.stopped() {
+        return Err(Failure::stopped());
+    }
     let quarantined = done.iter().map(|d| d.report.quarantined).sum();
-    let exit = report::print(app, &done)?;
-    finish(app, exit, quarantined, failures)
+    if args.max_pages.is_some() && exit == Exit::Degraded && quarantined == 0 {
+        let snapshot = store.snapshot()?;
+        // A walk that is yet to end stopped where it was told to.
+        let mut told = true;
+        for run in done
+            .iter()
+            .filter(|d| d.report.outcome != Outcome::Complete)
+        {
+            told &= snapshot.checkpoint(&run.report.resource)?.walk.is_some();
+        }
+        if told {
+            exit = Exit::Ok;
+        }
+    }
+    tell(app, failures)?;
+    report::end(exit, quarantined)
 }
 
 /// Tells the failures of single resources; the worst of them is the command's own.
-fn finish(
-    app: &mut App<'_>,
-    exit: Exit,
-    quarantined: u64,
-    mut failures: Vec<(String, Failure)>,
-) -> Result<Exit, Failure> {
-    let rank = |failure: &Failure| match failure {
-        Failure::Told(told) => told.exit,
-        Failure::BrokenPipe => Exit::Ok,
-    };
-    // The worst is told last, where it is seen.
-    failures.sort_by(|(_, a), (_, b)| {
-        let (a, b) = (rank(a), rank(b));
-        match (a == b, a.worst(b) == b) {
-            (true, _) => std::cmp::Ordering::Equal,
-            (false, true) => std::cmp::Ordering::Less,
-            (false, false) => std::cmp::Ordering::Greater,
+fn tell(app: &mut App<'_>, mut failures: Vec<(String, Failure)>) -> Result<(), Failure> {
+    let worst = (0..failures.len()).reduce(|a, b| {
+        let exit = |at: usize| failures.get(at).map_or(Exit::Ok, |(_, f)| f.exit());
+        if exit(a).worst(exit(b)) == exit(a) {
+            a
+        } else {
+            b
         }
     });
-    let Some((resource, worst)) = failures.pop() else {
-        return report::end(exit, quarantined);
+    let Some(worst) = worst else {
+        return Ok(());
     };
+    let (resource, last) = failures.remove(worst);
+    let colour = app.environment.err.colour;
+    app.out.flush()?;
     for (resource, failure) in failures {
-        let paint = app.environment.err.colour;
-        failure.of(&resource).report(app.err, paint);
+        failure.of(&resource).report(app.err, colour);
     }
-    Err(worst.of(&resource))
+    Err(last.of(&resource))
 }
 
 fn sync_one(
@@ -96,8 +142,9 @@ fn sync_one(
     api: &WebApi,
     resource: &str,
     args: &args::Sync,
-) -> Result<Done, Failure> {
-    let policy = api.profile().policy(resource)?;
+) -> Result<Done, Error> {
+    let policy = api.profile().policy(resource);
+    let policy = policy.map_err(|e| Error::Usage(e.to_string()))?;
     let before = api.stats().snapshot().requests;
     let begun = app.now();
     let mode = mode(args);

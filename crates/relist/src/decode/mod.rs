@@ -2,7 +2,7 @@
 //!
 //! It goes in two steps, so that records that did not change are never decoded:
 //! [`SplitPage::split`] finds the page's records, their keys and the hash of their bytes;
-//! [`Entity::decode`] turns one record's bytes into typed cells.
+//! `Entity::decode` turns one record's bytes into typed cells.
 
 mod entity;
 mod key;

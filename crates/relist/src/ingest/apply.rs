@@ -1,7 +1,8 @@
 //! Applying pages: which records are new, which changed and how, which are put aside.
 //!
-//! `records = applied + unchanged + quarantined + flagged`, always. Reading and writing the store is done in
-//! key order on one thread; decoding, hashing and diffing run on rayon and touch no store.
+//! `records = applied + unchanged + quarantined + flagged`, always. Reading and writing the store
+//! is done in key order on one thread; decoding, hashing and diffing run on rayon and touch no
+//! store.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -15,8 +16,8 @@ use crate::keycode::Key;
 use crate::record::{Cell, RecordBuf, natural_type};
 use crate::schema::{FieldId, FieldType, Resource};
 use crate::store::{
-    Cause, DeleteOutcome, Head, Misfit, Operation, QUARANTINE_BYTES, Quarantined, RunReport,
-    Staged, WriteTxn,
+    Cause, DeleteOutcome, Head, MAX_FIELDS, Misfit, Operation, QUARANTINE_BYTES, Quarantined,
+    RunReport, Staged, WriteTxn, wider,
 };
 use crate::value::{Timestamp, Value};
 
@@ -231,13 +232,7 @@ impl WriteTxn {
         to: &mut Applying<'_>,
     ) -> Result<Vec<Item<'p>>> {
         let mut decoded = self.decode_once(resource, items);
-        let mut unknown: BTreeMap<String, FieldType> = BTreeMap::new();
-        for one in &decoded {
-            for (name, ty) in &one.item.entity.unknown {
-                let ty = ty.clone().unwrap_or(FieldType::String);
-                unknown.entry(name.clone()).or_insert(ty);
-            }
-        }
+        let unknown = self.new_fields(resource, &mut decoded);
         if !unknown.is_empty() {
             self.add_fields(resource, &unknown, to.cause)?;
             let (again, done): (Vec<_>, Vec<_>) = decoded
@@ -264,11 +259,47 @@ impl WriteTxn {
         Ok(out)
     }
 
+    /// The fields that records have and the resource has not, with the type that their values
+    /// show together. A record with more of them than there is room for is at fault.
+    fn new_fields(&self, resource: u16, decoded: &mut [Decoded<'_>]) -> NewFields {
+        let held = self
+            .catalog
+            .resource(resource)
+            .map_or(0, |r| r.fields.len());
+        let room = MAX_FIELDS.saturating_sub(held);
+        let mut out = NewFields::new();
+        for one in decoded {
+            let names = one.item.entity.unknown.iter();
+            let new = names.filter(|(name, _)| !out.contains_key(name)).count();
+            if out.len() + new > room {
+                let reason = format!(
+                    "has {new} fields that are new, {} has {} of at most {MAX_FIELDS}: are its \
+                     names no names of fields?",
+                    one.item.page.resource,
+                    held + out.len()
+                );
+                one.item.entity = Entity::default();
+                one.outcome = Err((None, reason));
+                continue;
+            }
+            for (name, seen) in &one.item.entity.unknown {
+                let ty = out.entry(name.clone()).or_default();
+                *ty = match (ty.take(), seen) {
+                    (Some(known), Some(seen)) => Some(wider(&known, seen)),
+                    (known, seen) => known.or_else(|| seen.clone()),
+                };
+            }
+        }
+        out
+    }
+
     fn decode_once<'p>(&self, resource: u16, items: Vec<Item<'p>>) -> Vec<Decoded<'p>> {
-        let Some(resource) = self.catalog.resource(resource) else {
+        let id = resource;
+        let Some(resource) = self.catalog.resource(id) else {
             return Vec::new();
         };
         let context = DecodeContext::new(resource);
+        let untyped = self.catalog.untyped(id);
         let mut chunks: Vec<Vec<Item<'p>>> = Vec::with_capacity(items.len() / CHUNK + 1);
         let mut rest = items.into_iter();
         loop {
@@ -280,19 +311,14 @@ impl WriteTxn {
         }
         let decode = |chunk: Vec<Item<'p>>| {
             let mut shape = Vec::new();
-            let one = |item| decode_item(item, &context, &mut shape);
+            let one = |item| decode_item(item, &context, untyped, &mut shape);
             chunk.into_iter().map(one).collect::<Vec<_>>()
         };
         chunks.into_par_iter().flat_map_iter(decode).collect()
     }
 
     /// Logs a new field, but not the many that come with the first records of a resource.
-    fn add_fields(
-        &mut self,
-        resource: u16,
-        fields: &BTreeMap<String, FieldType>,
-        cause: Cause,
-    ) -> Result<()> {
+    fn add_fields(&mut self, resource: u16, fields: &NewFields, cause: Cause) -> Result<()> {
         let first = self
             .counters
             .slots
@@ -306,7 +332,10 @@ impl WriteTxn {
         }
         let names: Vec<String> = fields
             .iter()
-            .map(|(name, ty)| format!("{name} added as {}", ty.name()))
+            .map(|(name, ty)| match ty {
+                Some(ty) => format!("{name} added as {}", ty.name()),
+                None => format!("{name} added, without a value so far"),
+            })
             .collect();
         self.log_schema(resource, cause, names.join("; "))
     }
@@ -348,7 +377,8 @@ impl WriteTxn {
             return Ok(());
         };
         if let Some((from, wide)) = self.catalog_mut().widen(resource, field, &seen) {
-            let note = format!("{} was {}, is {}", def.name, from.name(), wide.name());
+            let was = from.as_ref().map_or("without a value", FieldType::name);
+            let note = format!("{} was {was}, is {}", def.name, wide.name());
             self.log_schema(resource, to.cause, note)?;
         }
         Ok(())
@@ -623,6 +653,9 @@ impl WriteTxn {
     }
 }
 
+/// Fields to be added, with the type their values show; none when all are null or empty.
+type NewFields = BTreeMap<String, Option<FieldType>>;
+
 /// A record, and either the fields that do not show their type or what is wrong with it.
 struct Decoded<'p> {
     item: Item<'p>,
@@ -632,6 +665,7 @@ struct Decoded<'p> {
 fn decode_item<'p>(
     mut item: Item<'p>,
     context: &DecodeContext<'_>,
+    untyped: &[FieldId],
     shape: &mut Vec<FieldId>,
 ) -> Decoded<'p> {
     let key = (item.key, item.page.key_spec.as_ref());
@@ -643,7 +677,7 @@ fn decode_item<'p>(
             if def.declared {
                 !cell.fits(&def.ty)
             } else {
-                natural_type(*cell).is_some_and(|ty| ty != def.ty)
+                natural_type(*cell).is_some_and(|ty| ty != def.ty || untyped.contains(field))
             }
         });
         let odd = odd.map(|(field, _)| field).collect();

@@ -1,6 +1,6 @@
 //! Ingest: pages into the store, one road for feeds and files.
 //!
-//! Split, look up, decode, diff, stage: see [`apply`] for the stages and [`pipeline`] for the
+//! Split, look up, decode, diff, stage: see `apply` for the stages and `pipeline` for the
 //! threads. **Only this module names rayon and crossbeam.**
 
 mod apply;
@@ -16,7 +16,7 @@ pub(crate) use apply::Applying;
 pub use apply::GoneMark;
 pub use deletes::DeletedFeed;
 pub(crate) use deletes::apply_deletes;
-pub(crate) use pipeline::{Grouping, Step, Walker, pump};
+pub(crate) use pipeline::{Grouping, Step, Walker, fan_out, pump};
 pub(crate) use session::Session;
 
 use crate::decode::{KeySpec, Rejected, SplitPage};

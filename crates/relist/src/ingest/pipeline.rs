@@ -136,6 +136,55 @@ impl Batch {
     }
 }
 
+/// Does jobs on at most `workers` threads, each with a state of its own, and hands the results to
+/// `done` on the caller's thread, in the order they come.
+///
+/// # Errors
+/// The first error of `done`: then no further job is begun.
+pub(crate) fn fan_out<J: Send, S, R: Send>(
+    jobs: Vec<J>,
+    workers: usize,
+    state: &(dyn Fn() -> S + Sync),
+    work: impl Fn(&mut S, J) -> R + Sync,
+    mut done: impl FnMut(R) -> Result<()>,
+) -> Result<()> {
+    let workers = workers.clamp(1, jobs.len().max(1));
+    let (give, take) = bounded(jobs.len().max(1));
+    for job in jobs {
+        // The channel holds them all, and its other end lives below.
+        if give.send(job).is_err() {
+            break;
+        }
+    }
+    drop(give);
+    std::thread::scope(|scope| {
+        let (send, receive) = bounded(workers);
+        let work = &work;
+        let threads: Vec<_> = (0..workers)
+            .map(|_| {
+                let (take, send) = (take.clone(), send.clone());
+                scope.spawn(move || {
+                    let mut state = state();
+                    while let Ok(job) = take.recv() {
+                        if send.send(work(&mut state, job)).is_err() {
+                            return;
+                        }
+                    }
+                })
+            })
+            .collect();
+        drop(send);
+        let result = receive.iter().try_for_each(&mut done);
+        drop(receive);
+        for thread in threads {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+        result
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! Queries: a bound query, an access path, rows.
 //!
-//! [`plan`] chooses how records are reached; [`Snapshot::query_each`] walks them and asks the
+//! `plan` chooses how records are reached; [`Snapshot::query_each`] walks them and asks the
 //! whole predicate of each, whatever the path: a plan can be slow, never wrong. A query never
 //! writes.
 

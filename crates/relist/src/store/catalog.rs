@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::schema::{Field, FieldId, FieldType, Resource, Schema};
 
 /// The most fields a resource may have.
-const MAX_FIELDS: usize = 10_000;
+pub(crate) const MAX_FIELDS: usize = 10_000;
 
 /// The stored schema, and which fields the feed has withdrawn.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub(crate) struct Catalog {
     pub(crate) schema: Schema,
     /// By resource: fields that vanished from many records at once, whose values are kept.
     withdrawn: Vec<Vec<FieldId>>,
+    /// By resource: inferred fields of which no value has shown its type yet.
+    untyped: Vec<Vec<FieldId>>,
 }
 
 impl Catalog {
@@ -119,38 +121,59 @@ impl Catalog {
         self.require(name)
     }
 
-    /// Adds a field that pages have and `$metadata` does not.
-    pub(crate) fn add_field(&mut self, resource: u16, name: &str, ty: FieldType) -> Result<()> {
+    /// Adds a field that pages have and `$metadata` does not. Without a type, it is a string
+    /// until a value shows one.
+    pub(crate) fn add_field(
+        &mut self,
+        resource: u16,
+        name: &str,
+        ty: Option<FieldType>,
+    ) -> Result<()> {
         let Some(own) = self.schema.resources.get_mut(usize::from(resource)) else {
             return Ok(());
         };
-        if own.field_id(name).is_none() {
-            push_field(
-                own,
-                Field {
-                    name: name.to_owned(),
-                    ty,
-                    declared: false,
-                },
-            )?;
+        if own.field_id(name).is_some() {
+            return Ok(());
+        }
+        let typed = ty.is_some();
+        let field = Field {
+            name: name.to_owned(),
+            ty: ty.unwrap_or(FieldType::String),
+            declared: false,
+        };
+        push_field(own, field)?;
+        if !typed && let Some(id) = own.field_id(name) {
+            set(&mut self.untyped, resource, id, true);
         }
         Ok(())
     }
 
-    /// Widens an inferred field's type to hold `seen` too; returns the types when they changed.
+    /// Widens an inferred field's type to hold `seen` too; returns what it was, where a value had
+    /// shown it, and what it is, when that is something else.
     pub(crate) fn widen(
         &mut self,
         resource: u16,
         field: FieldId,
         seen: &FieldType,
-    ) -> Option<(FieldType, FieldType)> {
+    ) -> Option<(Option<FieldType>, FieldType)> {
         let own = self.schema.resources.get_mut(usize::from(resource))?;
         let def = own
             .fields
             .get_mut(usize::from(field.0))
             .filter(|f| !f.declared)?;
+        if set(&mut self.untyped, resource, field, false) {
+            def.ty = seen.clone();
+            return Some((None, def.ty.clone()));
+        }
         let wide = wider(&def.ty, seen);
-        (wide != def.ty).then(|| (std::mem::replace(&mut def.ty, wide.clone()), wide))
+        (wide != def.ty).then(|| (Some(std::mem::replace(&mut def.ty, wide.clone())), wide))
+    }
+
+    /// The inferred fields of a resource that have not shown their type yet.
+    pub(crate) fn untyped(&self, resource: u16) -> &[FieldId] {
+        self.untyped
+            .get(usize::from(resource))
+            .map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn is_withdrawn(&self, resource: u16, field: FieldId) -> bool {
@@ -161,22 +184,7 @@ impl Catalog {
 
     /// Marks a field as withdrawn by the feed, or as back; whether that is news.
     pub(crate) fn set_withdrawn(&mut self, resource: u16, field: FieldId, gone: bool) -> bool {
-        let at = usize::from(resource);
-        if self.withdrawn.len() <= at {
-            self.withdrawn.resize(at + 1, Vec::new());
-        }
-        let Some(fields) = self.withdrawn.get_mut(at) else {
-            return false;
-        };
-        if gone == fields.contains(&field) {
-            return false;
-        }
-        if gone {
-            fields.push(field);
-        } else {
-            fields.retain(|f| *f != field);
-        }
-        true
+        set(&mut self.withdrawn, resource, field, gone)
     }
 
     /// Whether any field of the resource is withdrawn.
@@ -185,6 +193,26 @@ impl Catalog {
             .get(usize::from(resource))
             .map_or(&[], Vec::as_slice)
     }
+}
+
+/// Puts a field into a resource's set, or takes it out; whether that is news.
+fn set(sets: &mut Vec<Vec<FieldId>>, resource: u16, field: FieldId, on: bool) -> bool {
+    let at = usize::from(resource);
+    if sets.len() <= at {
+        sets.resize(at + 1, Vec::new());
+    }
+    let Some(fields) = sets.get_mut(at) else {
+        return false;
+    };
+    if on == fields.contains(&field) {
+        return false;
+    }
+    if on {
+        fields.push(field);
+    } else {
+        fields.retain(|f| *f != field);
+    }
+    true
 }
 
 fn push_field(own: &mut Resource, field: Field) -> Result<()> {
@@ -222,7 +250,7 @@ fn merge_fields(own: &mut Resource, incoming: &Resource) -> Result<Vec<String>> 
 }
 
 /// The narrowest type that holds both.
-fn wider(a: &FieldType, b: &FieldType) -> FieldType {
+pub(crate) fn wider(a: &FieldType, b: &FieldType) -> FieldType {
     use FieldType as F;
     match (a, b) {
         _ if a == b => a.clone(),

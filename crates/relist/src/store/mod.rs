@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex};
 use redb::{ConcurrencyMode, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use catalog::{Catalog, share};
+pub(crate) use catalog::{Catalog, MAX_FIELDS, share, wider};
 pub use changelog::{Cause, Change, FieldChange, Operation};
 pub(crate) use head::Head;
 pub(crate) use media::MediaPlace;

@@ -14,6 +14,8 @@ pub struct Checkpoint {
     pub watermark: Option<Timestamp>,
     /// The same for the feed's list of deletions.
     pub deletes_watermark: Option<Timestamp>,
+    /// The number of the last event applied, where the feed has events.
+    pub event_sequence: Option<i64>,
     /// A walk that is under way, or was interrupted.
     pub walk: Option<Walk>,
     /// When the last complete full walk ended, as observed.

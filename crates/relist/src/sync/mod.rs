@@ -11,15 +11,19 @@
 //! A record that a complete full walk did not meet is deleted only when the feed, asked for its
 //! key, does not have it, and only if not too many are missing at once.
 
+mod events;
 mod policy;
 mod reconcile;
+mod refresh;
 mod sweep;
 mod walk;
 
 use std::ops::Bound;
 use std::sync::Arc;
 
+pub use events::EventFeed;
 pub use policy::{Policy, SyncMode, SyncOptions, WalkKind};
+pub use refresh::{Connect, Refresh, Refreshed, Related};
 use walk::{FeedWalker, WalkSetup};
 
 use crate::decode::{KeySpec, SplitPage};
@@ -83,7 +87,14 @@ impl Store {
             note: None,
         };
         let mut session = session;
+        let by_events = options.mode == SyncMode::Auto
+            && run.checkpoint.state == SyncState::Live
+            && run.checkpoint.event_sequence.is_some();
         let result = match options.mode {
+            SyncMode::Auto if by_events && policy.events.is_some() => {
+                let feed = policy.events.clone().unwrap_or_default();
+                run.follow_events(&mut session, source, &feed)
+            }
             SyncMode::Auto | SyncMode::Full => {
                 run.checkpoint.walk = Some(walk);
                 run.run(&mut session, source)
@@ -106,6 +117,9 @@ fn begin(checkpoint: &Checkpoint, policy: &Policy, mode: SyncMode, now: Timestam
         && checkpoint.state == SyncState::Live
         && checkpoint.watermark.is_some()
         && policy.cursor_field.is_some();
+    let by_events = policy.events.is_some() && checkpoint.event_sequence.is_some();
+    let incremental =
+        incremental || (mode == SyncMode::Auto && checkpoint.state == SyncState::Live && by_events);
     let kind = match mode {
         SyncMode::Reconcile => RunKind::Reconcile,
         SyncMode::Deep { .. } => RunKind::Deep,
@@ -154,6 +168,9 @@ impl SyncRun<'_> {
     fn run(&mut self, session: &mut Session<'_>, source: &mut dyn PageSource) -> Result<()> {
         if self.checkpoint.state == SyncState::New {
             self.checkpoint.state = SyncState::Backfilling;
+        }
+        if let Some(feed) = self.policy.events.clone() {
+            self.note_event_sequence(session, source, &feed)?;
         }
         let resumed = self
             .walk_now()

@@ -1,5 +1,6 @@
 //! The rules of one resource's sync, as data.
 
+use super::events::EventFeed;
 use crate::ingest::{DeletedFeed, GoneMark, MODIFICATION_TIMESTAMP};
 use crate::value::Timestamp;
 
@@ -24,6 +25,8 @@ pub struct Policy {
     pub fraction_digits: u8,
     /// The feed of deletions, when there is one.
     pub deletes: Option<DeletedFeed>,
+    /// The feed of events that incremental runs go by, instead of a timestamp.
+    pub events: Option<EventFeed>,
     /// What a record says when it is gone, where the feed marks it so.
     pub gone: Option<GoneMark>,
     /// A clause in every `$filter`.
@@ -62,6 +65,7 @@ impl Default for Policy {
             overlap_seconds: 900,
             fraction_digits: 0,
             deletes: None,
+            events: None,
             gone: None,
             filter: None,
             initial_filter: None,

@@ -100,7 +100,7 @@ impl SyncRun<'_> {
     }
 
     /// Asks the feed for keys; applies what it has and deletes what it does not.
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         session: &mut Session<'_>,
         source: &mut dyn PageSource,

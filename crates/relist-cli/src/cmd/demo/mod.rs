@@ -175,7 +175,7 @@ impl Play {
         )?
         .with_stop(Arc::clone(&app.environment.stop));
         let store = Store::create(path, market_time())?;
-        if let Some(schema) = feed::schema(&api)? {
+        if let Some(schema) = feed::schema(app, &api)? {
             let mut txn = store.begin_write(market_time())?;
             txn.define(&schema)?;
             txn.commit()?;
