@@ -27,11 +27,15 @@ mod retry;
 mod body;
 mod transport;
 mod client;
+mod guard;
+mod media;
 
 pub use client::WebApi;
 pub use error::ConfigError;
+pub use guard::MediaGuard;
+pub use media::{MediaClient, MediaLimits};
 pub use profile::{
-    Auth, Cursor, Deletes, EnumLiterals, Filters, FlagValue, Paging, Profile, ResourceProfile,
+    Auth, Cursor, Deletes, EnumLiterals, Filters, FlagValue, MediaRules, Paging, Profile, ResourceProfile,
     ResourceRules, Walk,
 };
 pub use retry::{Clock, RetryPolicy, SystemClock};

@@ -28,6 +28,7 @@ impl Profile {
             page_size_keys: self.page_size_keys,
             prefer_page_size: self.paging == Paging::Prefer,
             cursor_field: rules.cursor_field,
+            photo_cursor: rules.photo_cursor,
             overlap_seconds: self.cursor.overlap_seconds,
             fraction_digits: self.cursor.fraction_digits,
             events: None,

@@ -72,6 +72,9 @@ pub struct Profile {
     /// Values for the `{name}` places in `base_url` and `filters`; an empty one must be set.
     #[serde(default)]
     pub variables: BTreeMap<String, String>,
+    /// How the files that records speak of are fetched.
+    #[serde(default)]
+    pub media: MediaRules,
     /// The resources to sync unless told otherwise.
     pub sync: Vec<String>,
     /// What differs for single resources, by entity set name.
@@ -200,6 +203,20 @@ pub struct Filters {
     pub initial: Option<String>,
 }
 
+/// How media files are fetched.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct MediaRules {
+    /// The only hosts that files are fetched from, if there are any: `media.example.com`, or
+    /// `.example.com` for all below it.
+    pub hosts: Vec<String>,
+    /// The `User-Agent` that the provider's own media hosts want; `{token}` in it is the token.
+    pub user_agent: Option<String>,
+    /// The hosts it is sent to, and no other.
+    pub user_agent_hosts: Vec<String>,
+}
+
 /// What differs for one resource from the profile as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -214,6 +231,8 @@ pub struct ResourceProfile {
     pub full: bool,
     /// The timestamp field.
     pub cursor_field: Option<String>,
+    /// The timestamp field that moves when photos change, where those do not move the other.
+    pub photo_cursor: Option<String>,
     /// The walk.
     pub walk: Option<Walk>,
     /// Rows a page, at most.
@@ -240,6 +259,8 @@ pub struct ResourceRules {
     pub key: Option<String>,
     /// The timestamp field; `None` when the resource is read whole each time.
     pub cursor_field: Option<String>,
+    /// The timestamp field that moves when photos change, where those do not move the other.
+    pub photo_cursor: Option<String>,
     /// The walk.
     pub walk: Walk,
     /// Rows a page, at most, for a plain query.
@@ -314,6 +335,7 @@ impl Profile {
             path: own.path.unwrap_or_else(|| resource.to_owned()),
             key: own.key,
             cursor_field,
+            photo_cursor: own.photo_cursor,
             walk: own.walk.unwrap_or(self.walk),
             page_size,
             page_size_keys: self.page_size_keys.or(page_size),

@@ -5,7 +5,9 @@ use super::apply::stamps;
 use crate::decode::{KeySpec, Rejected, SplitPage};
 use crate::error::Result;
 use crate::keycode::Key;
-use crate::store::{Outcome, QUARANTINE_BYTES, Quarantined, RunKind, RunReport, Store, WriteTxn};
+use crate::store::{
+    Checkpoint, Outcome, QUARANTINE_BYTES, Quarantined, RunKind, RunReport, Store, WriteTxn,
+};
 use crate::value::Timestamp;
 
 /// The transactions of one run. Its report is stored with each, so that a run whose process died
@@ -66,6 +68,23 @@ impl<'a> Session<'a> {
             }
         }
         Ok(out)
+    }
+
+    /// The latest value of a timestamp field in a page.
+    pub(crate) fn latest(
+        &self,
+        resource: &str,
+        page: &SplitPage,
+        field: &str,
+    ) -> Result<Option<Timestamp>> {
+        let definition = self.store.snapshot()?.resource(resource)?;
+        let stamps = stamps(page, &definition, Some(field));
+        Ok(stamps.into_iter().filter_map(|(_, stamp)| stamp).max())
+    }
+
+    /// How far something has come, by what is committed.
+    pub(crate) fn checkpoint(&self, name: &str) -> Result<Checkpoint> {
+        self.store.snapshot()?.checkpoint(name)
     }
 
     /// The keys of the current records, ascending.

@@ -51,8 +51,6 @@ pub enum Fetched {
         content_type: Option<String>,
         /// Its ETag.
         etag: Option<String>,
-        /// Whether its length was told: without, a cut body looks like a whole one.
-        has_length: bool,
     },
 }
 
@@ -74,6 +72,8 @@ pub enum FetchErrorKind {
     Expired,
     /// The URL's own: what it gives is no file to store, or it may not be asked.
     Url,
+    /// The server failed on this URL (5xx): it may be the URL, it may be the server.
+    Server,
     /// The host does not answer, or wants to be left alone for so many seconds.
     Host(Option<u64>),
     /// The caller wants to stop.
@@ -352,6 +352,7 @@ impl Run<'_> {
                     result: Err(error), ..
                 } => match error.kind {
                     FetchErrorKind::Host(wait) => Some(wait),
+                    FetchErrorKind::Server => Some(None),
                     _ => None,
                 },
                 Outcome::Listed(_, Err(error)) if error.kind != SourceErrorKind::NotFound => {
@@ -478,17 +479,16 @@ impl Run<'_> {
             .as_ref()
             .filter(|held| held.url == item.url && self.files.holds(held));
         let etag = held.and_then(|held| held.etag.as_deref());
-        let (bytes, content_type, etag, has_length) = match self.fetcher.fetch(&item.url, etag) {
+        let (bytes, content_type, etag) = match self.fetcher.fetch(&item.url, etag) {
             Err(error) => return Ok(Err(error)),
             Ok(Fetched::Unchanged) => return Ok(Ok(Stored::Unchanged)),
             Ok(Fetched::Body {
                 bytes,
                 content_type,
                 etag,
-                has_length,
-            }) => (bytes, content_type, etag, has_length),
+            }) => (bytes, content_type, etag),
         };
-        let kind: MediaKind = match judge(&bytes, content_type.as_deref(), has_length) {
+        let kind: MediaKind = match judge(&bytes, content_type.as_deref()) {
             Ok(kind) => kind,
             Err(reason) => {
                 return Ok(Err(FetchError {

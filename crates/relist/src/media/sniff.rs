@@ -44,7 +44,7 @@ pub(super) fn sniff(bytes: &[u8]) -> Option<MediaKind> {
 }
 
 /// How far from its end a file may hold its end mark.
-const TAIL: usize = 1_024;
+const TAIL: usize = 64 * 1_024;
 
 /// Whether a file has the end that its kind has. A connection that was cut leaves none.
 pub(super) fn is_whole(kind: MediaKind, bytes: &[u8]) -> bool {
@@ -64,13 +64,9 @@ pub(super) fn is_whole(kind: MediaKind, bytes: &[u8]) -> bool {
     }
 }
 
-/// What is wrong with a body, or what it is. `claimed` is its Content-Type; a body without a
-/// declared length must have its own end.
-pub(super) fn judge(
-    bytes: &[u8],
-    claimed: Option<&str>,
-    has_length: bool,
-) -> Result<MediaKind, String> {
+/// What is wrong with a body, or what it is. `claimed` is its Content-Type. A length that the
+/// server told wrongly cannot be seen but by the end that is missing.
+pub(super) fn judge(bytes: &[u8], claimed: Option<&str>) -> Result<MediaKind, String> {
     let claimed = claimed.map(|c| c.split(';').next().unwrap_or(c).trim().to_ascii_lowercase());
     let Some(kind) = sniff(bytes) else {
         let said = claimed.map_or(String::new(), |c| format!(", sent as {c}"));
@@ -96,7 +92,7 @@ pub(super) fn judge(
             claimed.unwrap_or_default()
         ));
     }
-    if !has_length && !is_whole(kind, bytes) {
+    if !is_whole(kind, bytes) {
         return Err(format!("the {} was cut short", kind.extension()));
     }
     Ok(kind)
@@ -131,7 +127,7 @@ mod tests {
             (b"", Some("image/jpeg"), Err("empty")),
             (b"BM..", Some("image/bmp"), Err("no JPEG")),
         ] {
-            match (judge(body, claimed, true), expect) {
+            match (judge(body, claimed), expect) {
                 (Ok(kind), Ok(expect)) => assert_eq!(kind, expect),
                 (Err(said), Err(expect)) => assert!(said.contains(expect), "{said}"),
                 (got, _) => panic!("{claimed:?}: {got:?}"),
@@ -140,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_unknown_length_must_have_its_end() {
+    fn a_file_must_have_its_end() {
         for (whole, kind) in [
             (&b"\xff\xd8\xff\xe0...\xff\xd9"[..], MediaKind::Jpeg),
             (b"\x89PNG\r\n\x1a\n...IEND\xae\x42\x60\x82", MediaKind::Png),
@@ -148,9 +144,9 @@ mod tests {
             (b"%PDF-1.7\n..\n%%EOF\n", MediaKind::Pdf),
             (b"RIFF\x06\0\0\0WEBPVP", MediaKind::Webp),
         ] {
-            assert_eq!(judge(whole, None, false).unwrap(), kind);
+            assert_eq!(judge(whole, None).unwrap(), kind);
             let cut = &whole[..whole.len() - 5.min(whole.len() - 1)];
-            assert!(judge(cut, None, false).is_err(), "{kind:?}");
+            assert!(judge(cut, None).is_err(), "{kind:?}");
         }
     }
 }

@@ -12,6 +12,7 @@
 //! key, does not have it, and only if not too many are missing at once.
 
 mod events;
+mod photos;
 mod policy;
 mod reconcile;
 mod refresh;
@@ -225,6 +226,9 @@ impl SyncRun<'_> {
         self.end_walk(session)?;
         if let Some(feed) = self.policy.deletes.clone() {
             self.deletes(session, source, &feed, started)?;
+        }
+        if !self.photos(session, source, started.filter(|_| full))? {
+            return Ok(false);
         }
         let done = (self.options.now)();
         self.checkpoint.last_complete = Some(done);
