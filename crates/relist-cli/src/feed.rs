@@ -70,6 +70,13 @@ pub(crate) fn connect(
             )
         })?,
     };
+    let network = network(config)?;
+    let api = WebApi::with_network(profile, &url, token, Limits::default(), &network)?;
+    Ok(api.with_stop(Arc::clone(&app.environment.stop)))
+}
+
+/// The way out that the configuration names.
+pub(crate) fn network(config: &Config) -> Result<Network, Failure> {
     let ca_pem = match &config.ca_file {
         Some(file) => {
             let path = config.beside(file);
@@ -78,12 +85,10 @@ pub(crate) fn connect(
         }
         None => None,
     };
-    let network = Network {
+    Ok(Network {
         proxy: config.proxy.clone(),
         ca_pem,
-    };
-    let api = WebApi::with_network(profile, &url, token, Limits::default(), &network)?;
-    Ok(api.with_stop(Arc::clone(&app.environment.stop)))
+    })
 }
 
 /// The schema that the feed's `$metadata` declares; `None` when the feed has none.

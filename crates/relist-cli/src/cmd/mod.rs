@@ -8,6 +8,7 @@ mod get;
 mod history;
 mod ingest;
 mod init;
+mod media;
 mod quarantine;
 mod query;
 mod refresh;
@@ -34,6 +35,7 @@ pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Fail
         Command::Verify => verify::run(app),
         Command::Quarantine(args) => quarantine::run(app, &args),
         Command::Export(args) => export::run(app, &args),
+        Command::Media(args) => media::run(app, &args),
         Command::Demo(args) => demo::run(app, &args),
         Command::Completions(args) => completions::run(app, &args),
     }

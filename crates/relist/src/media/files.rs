@@ -46,8 +46,7 @@ impl MediaFiles {
         })
     }
 
-    /// Where the file of a content is, or would be.
-    pub fn path(&self, content: u128, kind: MediaKind) -> PathBuf {
+    fn path(&self, content: u128, kind: MediaKind) -> PathBuf {
         path_below(&self.root, content, kind)
     }
 
@@ -108,7 +107,11 @@ impl MediaFiles {
     }
 }
 
-/// The path of a file below a media folder.
+/// Where a file is, below a media folder.
+pub fn file_path(root: &Path, held: &HeldFile) -> PathBuf {
+    path_below(root, held.content, held.kind)
+}
+
 fn path_below(root: &Path, content: u128, kind: MediaKind) -> PathBuf {
     let name = format!("{content:032x}");
     let (folder, rest) = name.split_at(2);

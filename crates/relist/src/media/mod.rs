@@ -19,7 +19,7 @@ mod refresh;
 mod hosts;
 mod run;
 
-pub use files::MediaFiles;
+pub use files::{MediaFiles, file_path};
 pub use refresh::{MediaPolicy, OnDelete, Refreshed};
 pub use run::{
     FetchError, FetchErrorKind, Fetched, MediaFetcher, MediaLister, MediaOptions, MediaReport,

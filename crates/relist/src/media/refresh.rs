@@ -110,6 +110,33 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Has media and records that were given up tried again; tells how many.
+    pub fn retry_media(&self, now: Timestamp) -> Result<u64> {
+        let snapshot = self.snapshot()?;
+        let (mut entries, mut lists) = (Vec::new(), Vec::new());
+        snapshot.media(|entry| {
+            entries.extend(Some(entry).filter(|e| e.state == MediaState::Parked));
+            Ok(true)
+        })?;
+        snapshot.media_lists(|list| {
+            lists.extend(Some(list).filter(|l| !l.due && l.error.is_some()));
+            Ok(true)
+        })?;
+        let mut txn = self.begin_write(now)?;
+        for entry in &mut entries {
+            (entry.state, entry.strikes) = (MediaState::Wanted, 0);
+            txn.put_media(entry)?;
+        }
+        for list in &mut lists {
+            (list.due, list.strikes) = (true, 0);
+            txn.put_media_list(list)?;
+        }
+        txn.commit()?;
+        Ok((entries.len() + lists.len()) as u64)
+    }
+}
+
 /// A record whose media may have changed: its resource, its key, its place in the order of work.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Touched {
