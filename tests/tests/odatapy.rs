@@ -217,7 +217,8 @@ fn what_changes_there_changes_here_once() {
     for (&key, price) in keys.iter().step_by(13).zip(1_000_001..) {
         let stamp = "2024-12-01T00:00:00Z";
         let fields = serde_json::json!({
-            "ListPrice": price, "PublicRemarks": "Reduced; O'Brien's", "ModificationTimestamp": stamp,
+            "ListPrice": price, "PublicRemarks": "Reduced; O'Brien's",
+            "ModificationTimestamp": stamp,
         });
         feed.server.patch(key, &fields).unwrap();
         expected.insert(key, price.to_string());

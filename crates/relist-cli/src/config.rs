@@ -148,12 +148,7 @@ pub(crate) fn template(
          # Or a profile of your own, instead:\n\
          # profile = \"my-provider.toml\"\n\
          \n\
-<<<<<<< HEAD
          # The feed's service root, where it is not the provider's own. https; http on loopback.\n\
-=======
-         # The feed's service root, where it is not the provider's own. https, or http on \
-         loopback.\n\
->>>>>>> main
          {url}\n\
          \n\
          # The token is never in this file. It comes from the variable RELIST_TOKEN, or from a\n\

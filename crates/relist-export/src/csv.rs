@@ -30,13 +30,16 @@ pub fn csv_writer<W: Write>(out: W, lines: LineEnd) -> csv::Writer<W> {
 /// Writes records as lines of the same fields, after a line with the fields' names.
 pub struct CsvRecords<W: Write> {
     writer: csv::Writer<W>,
-    fields: Vec<FieldId>,
+    /// By field: its column.
+    columns: Vec<Option<usize>>,
+    /// The texts of the line that is written.
+    line: Vec<CellText>,
 }
 
 impl<W: Write> std::fmt::Debug for CsvRecords<W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CsvRecords")
-            .field("fields", &self.fields)
+            .field("columns", &self.line.len())
             .finish_non_exhaustive()
     }
 }
@@ -46,18 +49,39 @@ impl<W: Write> CsvRecords<W> {
     pub fn begin<'n>(
         out: W,
         lines: LineEnd,
-        fields: Vec<FieldId>,
+        fields: &[FieldId],
         names: impl Iterator<Item = &'n str>,
     ) -> std::io::Result<Self> {
         let mut writer = csv_writer(out, lines);
         writer.write_record(names).map_err(into_io)?;
-        Ok(CsvRecords { writer, fields })
+        let mut columns = Vec::new();
+        for (column, field) in fields.iter().enumerate() {
+            let at = usize::from(field.0);
+            if columns.len() <= at {
+                columns.resize(at + 1, None);
+            }
+            if let Some(slot) = columns.get_mut(at) {
+                *slot = Some(column);
+            }
+        }
+        Ok(CsvRecords {
+            writer,
+            columns,
+            line: vec![CellText::Empty; fields.len()],
+        })
     }
 
     /// Writes one record: an empty text where a field is absent or null.
     pub fn record(&mut self, record: &Record) -> std::io::Result<()> {
-        for field in &self.fields {
-            let text = record.cell(*field).map_or(CellText::Empty, CellText::of);
+        self.line.fill(CellText::Empty);
+        // One pass over the cells: to look each field up would read the record once a field.
+        for (field, cell) in record.cells() {
+            let column = self.columns.get(usize::from(field.0)).copied().flatten();
+            if let Some(slot) = column.and_then(|at| self.line.get_mut(at)) {
+                *slot = CellText::of(cell);
+            }
+        }
+        for text in &self.line {
             self.writer
                 .write_field(text.for_csv().as_bytes())
                 .map_err(into_io)?;

@@ -66,7 +66,7 @@ pub fn write(
             let resource = snapshot.resource(&request.query.resource)?;
             let names = fields.iter().filter_map(|id| resource.field(*id));
             let names: Vec<&str> = names.map(|f| f.name.as_str()).collect();
-            let csv = CsvRecords::begin(out, request.lines, fields.clone(), names.into_iter());
+            let csv = CsvRecords::begin(out, request.lines, &fields, names.into_iter());
             Sink::Csv(Box::new(csv.map_err(ExportError::stream)?), fields.len())
         }
     };

@@ -42,7 +42,8 @@ pub(super) fn run(app: &mut App<'_>, args: &Get) -> Result<Exit, Failure> {
             let fields: Vec<_> = record.cells().map(|(field, _)| field).collect();
             let names = fields.iter().filter_map(|id| resource.field(*id));
             let names: Vec<&str> = names.map(|f| f.name.as_str()).collect();
-            let mut csv = CsvRecords::begin(&mut *app.out, LineEnd::Lf, fields, names.into_iter())?;
+            let mut csv =
+                CsvRecords::begin(&mut *app.out, LineEnd::Lf, &fields, names.into_iter())?;
             csv.record(&record)?;
             csv.finish()?;
         }

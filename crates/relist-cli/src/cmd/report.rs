@@ -95,8 +95,12 @@ fn row(run: &Done) -> Vec<Datum> {
 
 fn note_outcome(app: &mut App<'_>, report: &RunReport) -> Exit {
     for misfit in &report.misfits {
+        let (value, they) = match misfit.count {
+            1 => ("value", "is not"),
+            _ => ("values", "are not"),
+        };
         app.warn(&format!(
-            "{}: {} values of {} are not {}, kept as they came; first: {}",
+            "{}: {} {value} of {} {they} {}, kept as sent; first: {}",
             report.resource,
             thousands(misfit.count),
             misfit.field,

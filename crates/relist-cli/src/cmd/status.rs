@@ -115,12 +115,7 @@ fn facts(
         }
         if let Some(walk) = &checkpoint.walk {
             facts.walks.push(format!(
-<<<<<<< HEAD
                 "{name}: a {} walk stopped after {} pages, {} records; relist sync goes on there",
-=======
-                "{name}: a {} walk stopped after {} pages and {} records; relist sync goes on \
-                 there",
->>>>>>> main
                 walk.kind.name(),
                 thousands(walk.pages),
                 thousands(walk.records)

@@ -44,7 +44,7 @@ impl KeySpec {
     /// `<Resource>Key`, their numeric twins, and last the key in `@odata.id`. `None` when the
     /// entity has none of them.
     pub(crate) fn infer(resource: &str, entity: &str) -> Option<Self> {
-        let members = super::entity::members(entity).ok()?;
+        let members = super::members::members(entity).ok()?;
         let has = |name: &str| {
             members
                 .iter()

@@ -6,6 +6,7 @@
 
 mod entity;
 mod key;
+mod members;
 mod page;
 
 pub(crate) use entity::{DecodeContext, Entity};

@@ -5,6 +5,7 @@
 //! gone for this consumer. The number is stored with what was applied. Before the first full walk
 //! the feed's latest number is noted, so that nothing between the two is missed.
 
+use super::policy::EventFeed;
 use super::sweep::KEYS_A_REQUEST;
 use super::{SyncRun, walk};
 use crate::decode::{KeySpec, SplitPage};
@@ -12,31 +13,6 @@ use crate::error::{Error, Result, SourceError, SourceErrorKind};
 use crate::ingest::Session;
 use crate::keycode::Key;
 use crate::source::{PageRequest, PageSource, QueryOptions};
-
-/// A resource that lists what happened to the records of others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventFeed {
-    /// The entity set: `EntityEvent`.
-    pub resource: String,
-    /// Its field with the event's number, which only grows: `EntityEventSequence`.
-    pub sequence_field: String,
-    /// Its field that names the resource: `ResourceName`.
-    pub resource_field: String,
-    /// Its field with the record's key: `ResourceRecordKey`.
-    pub key_field: String,
-}
-
-impl Default for EventFeed {
-    /// The names that RCP-27 gives.
-    fn default() -> Self {
-        EventFeed {
-            resource: "EntityEvent".to_owned(),
-            sequence_field: "EntityEventSequence".to_owned(),
-            resource_field: "ResourceName".to_owned(),
-            key_field: "ResourceRecordKey".to_owned(),
-        }
-    }
-}
 
 impl SyncRun<'_> {
     /// Notes where the events stand before a first full walk.

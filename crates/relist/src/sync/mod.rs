@@ -22,8 +22,7 @@ mod walk;
 use std::ops::Bound;
 use std::sync::Arc;
 
-pub use events::EventFeed;
-pub use policy::{Policy, SyncMode, SyncOptions, WalkKind};
+pub use policy::{EventFeed, Policy, SyncMode, SyncOptions, WalkKind};
 pub use refresh::{Connect, Refresh, Refreshed, Related};
 use walk::{FeedWalker, WalkSetup};
 

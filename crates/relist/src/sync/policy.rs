@@ -1,8 +1,32 @@
 //! The rules of one resource's sync, as data.
 
-use super::events::EventFeed;
 use crate::ingest::{DeletedFeed, GoneMark, MODIFICATION_TIMESTAMP};
 use crate::value::Timestamp;
+
+/// A resource that lists what happened to the records of others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventFeed {
+    /// The entity set: `EntityEvent`.
+    pub resource: String,
+    /// Its field with the event's number, which only grows: `EntityEventSequence`.
+    pub sequence_field: String,
+    /// Its field that names the resource: `ResourceName`.
+    pub resource_field: String,
+    /// Its field with the record's key: `ResourceRecordKey`.
+    pub key_field: String,
+}
+
+impl Default for EventFeed {
+    /// The names that RCP-27 gives.
+    fn default() -> Self {
+        EventFeed {
+            resource: "EntityEvent".to_owned(),
+            sequence_field: "EntityEventSequence".to_owned(),
+            resource_field: "ResourceName".to_owned(),
+            key_field: "ResourceRecordKey".to_owned(),
+        }
+    }
+}
 
 /// How one resource of one provider is synced. A provider's profile gives these.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,129 @@
+//! Exports: what comes out is what went in, and a file appears whole or not at all.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at whatever is wrong")]
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::Path;
+
+use relist::odata::Query;
+use relist::query::QueryContext;
+use relist::store::Store;
+use relist::value::Timestamp;
+use relist_export::{ExportError, Format, LineEnd, Request, Target, export, write};
+
+const ROWS: [&str; 4] = [
+    r#"{"ListingKey":"a","Price":350000.50,"Remarks":"two\nlines, a \"quote\"","Flag":true}"#,
+    r#"{"ListingKey":"b","Price":-1.0,"Remarks":"=SUM(A1)","Tags":["x","y"]}"#,
+    r#"{"ListingKey":"c","Price":123456789012345678901234567890,"Remarks":""}"#,
+    r#"{"ListingKey":"d","Remarks":null,"Nested":{"a":[1,2.50]},"Never":null}"#,
+];
+
+fn store(folder: &Path) -> Store {
+    let store = Store::create(folder.join("s.redb"), Timestamp(0)).unwrap();
+    let mut txn = store.begin_write(Timestamp(1)).unwrap();
+    let page = format!("{{\"value\":[{}]}}", ROWS.join(","));
+    txn.apply_page("Property", "page", page.as_bytes()).unwrap();
+    txn.commit().unwrap();
+    store
+}
+
+fn request<'a>(query: &'a Query, context: &'a QueryContext, format: Format) -> Request<'a> {
+    Request {
+        query,
+        context,
+        format,
+        lines: LineEnd::CrLf,
+    }
+}
+
+const NOW: QueryContext = QueryContext {
+    as_of: None,
+    now: Timestamp(2),
+};
+
+#[test]
+fn ndjson_is_what_went_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = store(folder.path()).snapshot().unwrap();
+    let query = Query::new("Property");
+    let mut out = Vec::new();
+    let asked = request(&query, &NOW, Format::Ndjson);
+    let summary = write(&snapshot, &asked, &mut out, &mut |_| true).unwrap();
+    assert_eq!(summary.records, 4);
+    let text = String::from_utf8(out).unwrap();
+    type Fields<'a> = BTreeMap<String, &'a serde_json::value::RawValue>;
+    for (written, row) in text.lines().zip(ROWS) {
+        let texts = |line| {
+            let fields: Fields<'_> = serde_json::from_str(line).unwrap();
+            let texts = fields.into_iter().map(|(k, v)| (k, v.get().to_owned()));
+            texts.collect::<BTreeMap<_, _>>()
+        };
+        assert_eq!(texts(written), texts(row));
+    }
+}
+
+#[test]
+fn csv_reads_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = store(folder.path()).snapshot().unwrap();
+    let query = Query::new("Property");
+    let mut out = Vec::new();
+    let asked = request(&query, &NOW, Format::Csv);
+    write(&snapshot, &asked, &mut out, &mut |_| true).unwrap();
+    let mut reader = csv::Reader::from_reader(out.as_slice());
+    let names: Vec<String> = reader
+        .headers()
+        .unwrap()
+        .iter()
+        .map(str::to_owned)
+        .collect();
+    // A field that no record has a value in is left out.
+    assert!(!names.contains(&"Never".to_owned()), "{names:?}");
+    let rows: Vec<BTreeMap<String, String>> = reader.deserialize().map(Result::unwrap).collect();
+    let column = |name: &str| rows.iter().map(|r| r.get(name).unwrap().as_str()).collect();
+    let (prices, remarks): (Vec<&str>, Vec<&str>) = (column("Price"), column("Remarks"));
+    assert_eq!(
+        prices,
+        ["350000.50", "-1.0", "123456789012345678901234567890", ""]
+    );
+    assert_eq!(remarks, ["two\nlines, a \"quote\"", "'=SUM(A1)", "", ""]);
+    let (tags, nested): (Vec<&str>, Vec<&str>) = (column("Tags"), column("Nested"));
+    assert_eq!(tags, ["", "x,y", "", ""]);
+    assert_eq!(nested, ["", "", "", r#"{"a":[1,2.50]}"#]);
+}
+
+#[test]
+fn a_file_appears_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = store(folder.path()).snapshot().unwrap();
+    let query = Query::new("Property");
+    let path = folder.path().join("out.ndjson.gz");
+    let target = Target::of(&path).unwrap();
+    let asked = request(&query, &NOW, Format::Ndjson);
+    let files = || std::fs::read_dir(folder.path()).unwrap().count();
+    let before = files();
+
+    let stopped = export(&snapshot, &asked, &target, false, &mut |n| n < 2);
+    assert!(matches!(stopped, Err(ExportError::Stopped)), "{stopped:?}");
+    assert_eq!(files(), before, "a part was left behind");
+
+    export(&snapshot, &asked, &target, false, &mut |_| true).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let mut text = String::new();
+    let mut reader = flate2::read::GzDecoder::new(whole.as_slice());
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(text.lines().count(), 4);
+
+    let exists = export(&snapshot, &asked, &target, false, &mut |_| true);
+    assert!(
+        matches!(exists, Err(ExportError::Exists { .. })),
+        "{exists:?}"
+    );
+    let wrong = query.clone().filter("Nope eq 1").unwrap();
+    let asked = request(&wrong, &NOW, Format::Ndjson);
+    let failed = export(&snapshot, &asked, &target, true, &mut |_| true);
+    assert!(matches!(failed, Err(ExportError::Store(_))), "{failed:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), whole, "the file was touched");
+    assert_eq!(files(), before + 1);
+}
