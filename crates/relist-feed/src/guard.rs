@@ -211,6 +211,10 @@ mod tests {
         assert!(guard.url("https://a.b.cdn.example/a").is_ok());
         assert!(guard.url("https://cdn.example/a").is_err());
         assert!(guard.url("https://evilcdn.example/a").is_err());
-        assert!(guard.url("https://media.example.com.evil.example/a").is_err());
+        assert!(
+            guard
+                .url("https://media.example.com.evil.example/a")
+                .is_err()
+        );
     }
 }

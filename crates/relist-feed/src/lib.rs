@@ -35,8 +35,8 @@ pub use error::ConfigError;
 pub use guard::MediaGuard;
 pub use media::{MediaClient, MediaLimits};
 pub use profile::{
-    Auth, Cursor, Deletes, EnumLiterals, Filters, FlagValue, MediaRules, Paging, Profile, ResourceProfile,
-    ResourceRules, Walk,
+    Auth, Cursor, Deletes, EnumLiterals, Filters, FlagValue, MediaRules, Paging, Profile,
+    ResourceProfile, ResourceRules, Walk,
 };
 pub use retry::{Clock, RetryPolicy, SystemClock};
 pub use stats::{Counters, Stats};

@@ -100,10 +100,7 @@ impl Photos {
     }
 
     /// The same with URLs of the caller's, by the photo's name and the number of the answer.
-    pub fn alter_by(
-        &self,
-        url: impl Fn(&str, u64) -> String + Send + Sync + 'static,
-    ) -> Alter {
+    pub fn alter_by(&self, url: impl Fn(&str, u64) -> String + Send + Sync + 'static) -> Alter {
         let shared = Arc::clone(&self.shared);
         Box::new(move |_, mut response| {
             let answer = shared.answers.fetch_add(1, Ordering::SeqCst);
@@ -124,7 +121,9 @@ impl Photos {
 
     /// Has all photos with `part` in their name fail so.
     pub fn fault(&self, part: &str, fault: PhotoFault) {
-        lock(&self.shared.rules).faults.push((part.to_owned(), fault));
+        lock(&self.shared.rules)
+            .faults
+            .push((part.to_owned(), fault));
     }
 
     /// Ends all faults.
@@ -145,7 +144,10 @@ impl Photos {
 
     /// Gives the photos with this name another content.
     pub fn edit(&self, name: &str) {
-        *lock(&self.shared.rules).versions.entry(name.to_owned()).or_default() += 1;
+        *lock(&self.shared.rules)
+            .versions
+            .entry(name.to_owned())
+            .or_default() += 1;
     }
 
     /// Waits before each answer.
@@ -246,7 +248,10 @@ impl Shared {
             if expired || rules.single_use && !rules.used.insert(request.target.clone()) {
                 return Response::error(403, "the signature has expired");
             }
-            let at = rules.faults.iter().position(|(part, _)| name.contains(part));
+            let at = rules
+                .faults
+                .iter()
+                .position(|(part, _)| name.contains(part));
             let fault = at.and_then(|at| rules.faults.get(at).cloned());
             if let (Some(at), Some((_, PhotoFault::StatusOnce(_)))) = (at, &fault) {
                 rules.faults.remove(at);

@@ -29,7 +29,11 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Media) -> Result<Exit, Failure
 }
 
 /// The folder of the files: as typed, else as configured, else beside the store.
-fn folder(app: &App<'_>, config: Option<&Config>, typed: Option<&Path>) -> Result<PathBuf, Failure> {
+fn folder(
+    app: &App<'_>,
+    config: Option<&Config>,
+    typed: Option<&Path>,
+) -> Result<PathBuf, Failure> {
     if let Some(typed) = typed {
         return Ok(app.path(typed));
     }
@@ -90,11 +94,18 @@ fn sync(app: &mut App<'_>, args: &args::MediaSync) -> Result<Exit, Failure> {
     let begun = app.now();
     if args.retry {
         let again = store.retry_media(app.now())?;
-        app.note(&format!("{} again", plural(again, "file is tried", "files are tried")));
+        app.note(&format!(
+            "{} again",
+            plural(again, "file is tried", "files are tried")
+        ));
     }
     let refreshed = store.refresh_media(&files, &policy, app.now())?;
     let (_, due) = store.snapshot()?.media_due()?;
-    let bar = Bar::files(app.shows_progress(), due.min(args.max.unwrap_or(due)), "media");
+    let bar = Bar::files(
+        app.shows_progress(),
+        due.min(args.max.unwrap_or(due)),
+        "media",
+    );
     let now = app.environment.now;
     let options = MediaOptions {
         policy,
@@ -292,7 +303,9 @@ fn files_of(app: &mut App<'_>, args: &args::MediaStatus, key: &str) -> Result<Ex
             Datum::text(&entry.item.media_key),
             Datum::text(word(entry.state)),
             Datum::optional(path.map(|p| p.to_string_lossy().into_owned())),
-            held.map_or(Datum::null(), |h| Datum::number(h.bytes).shown(bytes(h.bytes))),
+            held.map_or(Datum::null(), |h| {
+                Datum::number(h.bytes).shown(bytes(h.bytes))
+            }),
             Datum::optional(held.map(|h| h.kind.media_type())),
             Datum::optional(entry.item.category.as_deref()),
             Datum::time(entry.item.modified),

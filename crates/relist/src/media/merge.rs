@@ -35,17 +35,24 @@ pub(super) fn merged(
         };
     };
     let current = before.held.as_ref().is_some_and(|h| is_current(h, &item));
-    let moved = before.item.url != item.url || before.item.modified != item.modified;
+    let moved =
+        unsigned(&before.item.url) != unsigned(&item.url) || before.item.modified != item.modified;
+    // A new signature is worth one more try, no more: some feeds sign anew with every answer.
+    let signed_anew = before.item.url != item.url && before.state == MediaState::Parked;
     let state = match before.state {
         _ if current => MediaState::Have,
-        MediaState::Parked if !moved => MediaState::Parked,
+        MediaState::Parked if !moved && !signed_anew => MediaState::Parked,
         _ => MediaState::Wanted,
     };
-    let fresh = current || moved;
+    let strikes = match (current || moved, signed_anew) {
+        (true, _) => 0,
+        (false, true) => STRIKES - 1,
+        (false, false) => before.strikes,
+    };
     MediaEntry {
         state,
-        strikes: if fresh { 0 } else { before.strikes },
-        error: before.error.filter(|_| !fresh),
+        strikes,
+        error: before.error.filter(|_| strikes > 0),
         held: before.held,
         item,
     }
@@ -105,13 +112,20 @@ mod tests {
 
     #[test]
     fn only_what_changed_is_wanted_again() {
-        let state = |before: MediaItem, now: MediaItem| {
-            merged(Some(have(before)), now, &[]).state
-        };
+        let state = |before: MediaItem, now: MediaItem| merged(Some(have(before)), now, &[]).state;
         let (a, b) = ("https://x/a?sig=1", "https://x/b?sig=1");
-        assert_eq!(state(item("k", a, Some(1)), item("k", b, Some(1))), MediaState::Have);
-        assert_eq!(state(item("k", a, Some(1)), item("k", a, Some(2))), MediaState::Wanted);
-        assert_eq!(state(item("k", a, None), item("k", b, None)), MediaState::Wanted);
+        assert_eq!(
+            state(item("k", a, Some(1)), item("k", b, Some(1))),
+            MediaState::Have
+        );
+        assert_eq!(
+            state(item("k", a, Some(1)), item("k", a, Some(2))),
+            MediaState::Wanted
+        );
+        assert_eq!(
+            state(item("k", a, None), item("k", b, None)),
+            MediaState::Wanted
+        );
         let signed = item("k", "https://x/a?sig=2", None);
         assert_eq!(state(item("k", a, None), signed), MediaState::Have);
     }
@@ -135,7 +149,18 @@ mod tests {
         parked.strikes = STRIKES;
         let same = merged(Some(parked.clone()), item("k", "https://x/a", Some(1)), &[]);
         assert_eq!((same.state, same.strikes), (MediaState::Parked, STRIKES));
-        let other = merged(Some(parked), item("k", "https://x/a?sig=2", Some(1)), &[]);
-        assert_eq!((other.state, other.strikes), (MediaState::Wanted, 0));
+        let anew = item("k", "https://x/a?sig=2", Some(1));
+        let anew = merged(Some(parked.clone()), anew, &[]);
+        assert_eq!(
+            (anew.state, anew.strikes),
+            (MediaState::Wanted, STRIKES - 1)
+        );
+        for other in [
+            item("k", "https://x/b", Some(1)),
+            item("k", "https://x/a", Some(2)),
+        ] {
+            let other = merged(Some(parked.clone()), other, &[]);
+            assert_eq!((other.state, other.strikes), (MediaState::Wanted, 0));
+        }
     }
 }

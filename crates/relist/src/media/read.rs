@@ -148,8 +148,14 @@ mod tests {
         let b = "https://m.example/p/1.jpg?X-Amz-Signature=bb&w=640";
         assert_eq!(unsigned(a), unsigned(b));
         assert_ne!(unsigned(a), unsigned("https://m.example/p/1.jpg?w=1"));
-        assert_eq!(unsigned("https://m.example/a?token=1"), "https://m.example/a");
-        assert_eq!(shown("https://u:p@m.example/a?token=1"), "https://m.example/a");
+        assert_eq!(
+            unsigned("https://m.example/a?token=1"),
+            "https://m.example/a"
+        );
+        assert_eq!(
+            shown("https://u:p@m.example/a?token=1"),
+            "https://m.example/a"
+        );
         assert_eq!(host("https://u:p@M.example:8443/a"), "m.example:8443");
         assert_eq!(host("https://m.example?x"), "m.example");
     }
@@ -170,7 +176,11 @@ mod tests {
             .filter_map(|row| item(row, "Property", &key))
             .map(|i| (i.media_key, i.order, i.modified.is_some()))
             .collect();
-        let expected = [("a", Some(1), true), ("12", Some(2), false), ("3", None, false)];
+        let expected = [
+            ("a", Some(1), true),
+            ("12", Some(2), false),
+            ("3", None, false),
+        ];
         let expected: Vec<_> = expected.map(|(k, o, m)| (k.to_owned(), o, m)).into();
         assert_eq!(items, expected);
         assert!(super::rows(br#"{"error":{}}"#).is_none());

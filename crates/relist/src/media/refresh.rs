@@ -212,7 +212,11 @@ impl Refresh<'_> {
         let mut dropped = Dropped::default();
         for touched in batch {
             self.done.records += 1;
-            let name = self.names.get(touched.resource).cloned().unwrap_or_default();
+            let name = self
+                .names
+                .get(touched.resource)
+                .cloned()
+                .unwrap_or_default();
             let (resource, key) = (name.as_str(), &touched.key);
             let record = self.snapshot.get(resource, key)?;
             match (resource, record) {
@@ -270,7 +274,11 @@ impl Refresh<'_> {
         put_item(txn, item, dropped)?;
         // A listing that was deleted before its media; one not seen yet may still come.
         let known = self.snapshot.resource(&resource).is_ok();
-        let head = if known { self.snapshot.head_of(&resource, &owner)? } else { None };
+        let head = if known {
+            self.snapshot.head_of(&resource, &owner)?
+        } else {
+            None
+        };
         match txn.media_entry(place)? {
             Some(entry) if head.is_some_and(|h| h.deleted) => self.withdraw(txn, entry, dropped),
             _ => Ok(()),
@@ -306,7 +314,11 @@ impl Refresh<'_> {
             .snapshot
             .resource(&resource)
             .is_ok_and(|r| r.key_field.ends_with("Numeric"));
-        let wanted = if by_number { numeric.or(key) } else { key.or(numeric) };
+        let wanted = if by_number {
+            numeric.or(key)
+        } else {
+            key.or(numeric)
+        };
         let wanted = wanted.or_else(|| text(row, "ListingKey"))?;
         let key = self.snapshot.parse_key(&resource, &wanted).ok();
         Some((resource, key.unwrap_or(Key::Str(wanted))))
@@ -332,7 +344,11 @@ impl Refresh<'_> {
         if let Some(Value::Array(_)) = row.get(MEDIA) {
             let list = row.get(MEDIA).map(Value::to_string).unwrap_or_default();
             let rows = rows(list.as_bytes()).unwrap_or_default();
-            let listing = Listing { resource, key, count };
+            let listing = Listing {
+                resource,
+                key,
+                count,
+            };
             return put_list(txn, &listing, &rows, self.policy, dropped).map(drop);
         }
         if resource != PROPERTY || self.has_set || !self.policy.ask {
@@ -340,7 +356,11 @@ impl Refresh<'_> {
         }
         if count == Some(0) {
             txn.remove_media_list(resource, key)?;
-            let listing = Listing { resource, key, count };
+            let listing = Listing {
+                resource,
+                key,
+                count,
+            };
             return put_list(txn, &listing, &[], self.policy, dropped).map(drop);
         }
         let stamp = text(&row, "PhotosChangeTimestamp").unwrap_or_default();

@@ -576,7 +576,10 @@ impl Run<'_> {
                 report.unlisted += 1;
                 list.strikes += 1;
                 list.due = list.strikes < STRIKES;
-                note(report, format!("{} {}: {problem}", list.resource, list.record_key));
+                note(
+                    report,
+                    format!("{} {}: {problem}", list.resource, list.record_key),
+                );
                 list.error = Some(problem);
             }
         }
@@ -616,7 +619,10 @@ fn settle_fetch(
         Err(error) if error.kind == FetchErrorKind::Stopped => return Ok(()),
         Err(error) => {
             report.failed += 1;
-            note(report, format!("{}: {}", shown(&entry.item.url), error.reason));
+            note(
+                report,
+                format!("{}: {}", shown(&entry.item.url), error.reason),
+            );
             if !matches!(error.kind, FetchErrorKind::Host(_)) {
                 // That its host is down says nothing of a URL.
                 current.strikes += 1;

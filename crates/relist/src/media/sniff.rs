@@ -117,7 +117,11 @@ mod tests {
             (jpeg, Some("application/octet-stream"), Ok(MediaKind::Jpeg)),
             (jpeg, Some("image/png"), Err("sent as image/png")),
             (jpeg, Some("text/html"), Err("sent as text/html")),
-            (b"%PDF-1.4 %%EOF", Some("application/pdf"), Ok(MediaKind::Pdf)),
+            (
+                b"%PDF-1.4 %%EOF",
+                Some("application/pdf"),
+                Ok(MediaKind::Pdf),
+            ),
             (b"GIF89a;", Some("image/gif"), Ok(MediaKind::Gif)),
             (b"RIFF\x04\0\0\0WEBP", None, Ok(MediaKind::Webp)),
             (b"\x89PNG\r\n\x1a\nIEND", None, Ok(MediaKind::Png)),

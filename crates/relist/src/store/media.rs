@@ -368,17 +368,19 @@ impl Snapshot {
         after: Option<MediaPlace>,
         most: usize,
     ) -> Result<Vec<MediaEntry>> {
-        let (Some(due), Some(media)) = (
-            self.media_table(t::MEDIA_DUE)?,
-            self.media_table(t::MEDIA)?,
-        ) else {
+        let (Some(due), Some(media)) =
+            (self.media_table(t::MEDIA_DUE)?, self.media_table(t::MEDIA)?)
+        else {
             return Ok(Vec::new());
         };
-        let start = after.map_or_else(|| b"f".to_vec(), |place| {
-            let mut start = place.due();
-            start.push(0);
-            start
-        });
+        let start = after.map_or_else(
+            || b"f".to_vec(),
+            |place| {
+                let mut start = place.due();
+                start.push(0);
+                start
+            },
+        );
         let mut out = Vec::new();
         for row in due
             .range(start.as_slice()..b"g".as_slice())
