@@ -283,6 +283,8 @@ fn one_store_has_one_writer_and_many_readers() {
         Err(relist::error::Error::Locked { .. })
     ));
     let reader = Store::open_read_only(&path).unwrap();
+    let outliving = Store::open_read_only(&path).unwrap().snapshot().unwrap();
+    assert!(outliving.verify().unwrap().is_clean());
     let before = reader.snapshot().unwrap();
     ingest_as(
         &store,

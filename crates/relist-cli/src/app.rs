@@ -124,7 +124,7 @@ impl<'a> App<'a> {
         }
     }
 
-    fn variable(&self, name: &str) -> Option<String> {
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
         let value = (self.environment.variable)(name)?;
         let value = value.to_string_lossy().into_owned();
         (!value.is_empty()).then_some(value)

@@ -84,8 +84,14 @@ pub(crate) enum Command {
     History(History),
     /// Show what changed, a line a field
     Changes(Changes),
+    /// Deliver what happens, by rules: to a file, a webhook, a command
+    Watch(Watch),
+    /// Hand every record to a command, in batches
+    Each(Each),
+    /// Show what runs did and what they cost
+    Report(Report),
     /// Show how complete and how current the store is
-    Status,
+    Status(Status),
     /// Check that all parts of the store agree
     Verify,
     /// Look at what could not be applied
@@ -236,12 +242,109 @@ pub(crate) struct Changes {
     /// Only what came after this sequence, or from this time on: a date, a timestamp, 7d, 36h
     #[arg(long, value_name = "MOMENT")]
     pub(crate) since: Option<String>,
-    /// Only changes of this field
+    /// Only changes of this field; may be given more than once
     #[arg(long)]
-    pub(crate) field: Option<String>,
+    pub(crate) field: Vec<String>,
+    /// Only changes of the fields that [track] in relist.toml lists under this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) track: Option<String>,
+    /// Only changes of the record with this key; without RESOURCE it is a listing (Property)
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    pub(crate) listing: Option<String>,
     /// At most so many lines
     #[arg(long, value_name = "N")]
     pub(crate) top: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Rules are in relist.toml, or given by --rule:\n  \
+    transition:Active->Pending     transition:->Closed|Withdrawn     back-on-market\n  \
+    price-drop:5                   field:ListPrice,PublicRemarks     insert, delete, relist\n\n\
+    Each event is delivered at least once: the position moves after it. docs/watch.md tells more.")]
+pub(crate) struct Watch {
+    /// The watcher, whose position is kept [default: watch]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Deliver what there is, and end (the default)
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Go on with what comes, until interrupted
+    #[arg(long, conflicts_with = "once")]
+    pub(crate) follow: bool,
+    /// How often to look for new changes
+    #[arg(long, value_name = "TIME", default_value = "2s", requires = "follow")]
+    pub(crate) every: String,
+    /// What to look for, instead of the rules in relist.toml; may be given more than once
+    #[arg(long, value_name = "RULE")]
+    pub(crate) rule: Vec<String>,
+    /// Begin after this sequence or at this time, wherever the position is: 0 is the beginning
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) since: Option<String>,
+    /// Where events go: stdout, a file (they are appended), or an https URL [default: stdout]
+    #[arg(long, value_name = "WHERE", conflicts_with = "exec")]
+    pub(crate) to: Option<String>,
+    /// A shell command for each event, with it as JSON on standard input; exit code 0: delivered
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) exec: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Each {
+    /// The resource
+    pub(crate) resource: String,
+    /// A shell command for each batch, with its records as NDJSON on standard input; exit code 0:
+    /// done
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) exec: String,
+    /// Which records: an OData $filter
+    #[arg(long, value_name = "EXPRESSION")]
+    pub(crate) filter: Option<String>,
+    /// Which fields, by commas
+    #[arg(long, value_name = "FIELDS")]
+    pub(crate) select: Option<String>,
+    /// Records a batch
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) batch: u32,
+    /// Commands that run at once
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) jobs: u16,
+    /// How often a batch that failed is tried again
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(crate) retries: u32,
+    /// Begin behind this key: where an earlier pass ended
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    pub(crate) after: Option<String>,
+    /// As it was: a sequence, a date (its end), a timestamp, or how long ago (7d, 36h)
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) as_of: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// One run, in full
+    #[arg(conflicts_with_all = ["last", "resource", "summary"])]
+    pub(crate) run: Option<u64>,
+    /// The last runs
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) last: usize,
+    /// Only runs of this resource
+    #[arg(long)]
+    pub(crate) resource: Option<String>,
+    /// How many went well, and how long they took
+    #[arg(long)]
+    pub(crate) summary: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Print metrics as Prometheus reads them
+    #[arg(long)]
+    pub(crate) prometheus: bool,
+    /// Exit with code 6 when a synced resource was last complete longer ago: 12h, 90m
+    #[arg(long, value_name = "TIME")]
+    pub(crate) max_age: Option<String>,
 }
 
 #[derive(Debug, Args)]

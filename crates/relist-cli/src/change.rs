@@ -22,15 +22,15 @@ pub(crate) const MEMBERS: &[Member] = &[
 
 /// The lines of a change: one a field, and one without a field for what is more than an update.
 ///
-/// With `field`, only the lines of that field.
-pub(crate) fn lines(change: &Change, field: Option<&str>) -> Vec<Vec<Datum>> {
+/// With `fields`, only the lines of those.
+pub(crate) fn lines(change: &Change, fields: &[&str]) -> Vec<Vec<Datum>> {
     let mut lines = Vec::new();
-    if change.operation != Operation::Update && field.is_none() {
+    if change.operation != Operation::Update && fields.is_empty() {
         let note = Some(&change.note).filter(|n| !n.is_empty() && change.key.is_none());
         lines.push(line(change, None, Datum::null(), Datum::optional(note)));
     }
     for edit in &change.fields {
-        if field.is_none_or(|name| name == edit.name) {
+        if fields.is_empty() || fields.contains(&edit.name.as_str()) {
             let (previous, new) = (Datum::cell(edit.previous()), Datum::cell(edit.new_value()));
             lines.push(line(change, Some(edit), previous, new));
         }

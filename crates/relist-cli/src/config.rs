@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use relist::watch::Rule;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -40,6 +41,12 @@ pub(crate) struct Config {
     /// Photos and documents.
     #[serde(default)]
     pub(crate) media: MediaConfig,
+    /// Lists of fields, by name.
+    #[serde(default)]
+    pub(crate) track: BTreeMap<String, Vec<String>>,
+    /// What to watch for, and where events go.
+    #[serde(default)]
+    pub(crate) watch: Watch,
     /// What people try, and what must not be here.
     token: Option<IgnoredAny>,
     /// Where it was read from.
@@ -72,6 +79,23 @@ pub(crate) enum OnDelete {
     #[default]
     Remove,
     Keep,
+}
+
+/// The table `[watch]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Watch {
+    /// The watcher's name.
+    pub(crate) name: Option<String>,
+    /// Where events go.
+    pub(crate) to: Option<String>,
+    /// The command that events are given to.
+    pub(crate) exec: Option<String>,
+    /// The file with the secret that signs what goes to a webhook.
+    pub(crate) secret_file: Option<PathBuf>,
+    /// The rules.
+    #[serde(default)]
+    pub(crate) rule: Vec<Rule>,
 }
 
 impl Config {
@@ -176,7 +200,18 @@ pub(crate) fn template(
          \n\
          # Values that some providers' profiles ask for.\n\
          # [variables]\n\
-         # system = \"actris\"\n",
+         # system = \"actris\"\n\
+         \n\
+         # Lists of fields, for relist changes --track NAME.\n\
+         # [track]\n\
+         # price = [\"ListPrice\", \"OriginalListPrice\"]\n\
+         \n\
+         # What relist watch looks for. More kinds of rules are in docs/watch.md.\n\
+         # [[watch.rule]]\n\
+         # name = \"under contract\"\n\
+         # on = \"transition\"\n\
+         # from = \"Active\"\n\
+         # to = \"Pending\"\n",
         known = relist_feed::Profile::names().collect::<Vec<_>>().join(", "),
         provider = quote(provider),
         store = quote(&store.to_string_lossy()),

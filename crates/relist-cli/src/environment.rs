@@ -26,6 +26,8 @@ pub struct Environment {
     pub width: Option<usize>,
     /// Set when the user wants to stop.
     pub stop: Arc<AtomicBool>,
+    /// Tells the most memory that the process has used so far, in bytes, where it is known.
+    pub peak_memory: fn() -> Option<u64>,
     /// Makes an interrupt set `stop`, instead of ending the process at once.
     pub catch_interrupt: fn(&Arc<AtomicBool>),
 }
@@ -66,6 +68,7 @@ impl Environment {
             err: stream(std::io::stderr().is_terminal()),
             width: terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)),
             stop: Arc::default(),
+            peak_memory,
             catch_interrupt,
         }
     }
@@ -79,6 +82,14 @@ impl Environment {
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     Timestamp(since.map_or(0, |t| i64::try_from(t.as_micros()).unwrap_or(i64::MAX)))
+}
+
+/// Linux counts it: `VmHWM:     12345 kB`.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kilobytes.checked_mul(1_024)
 }
 
 /// The exit code of a process ended by the second interrupt: 128 + SIGINT, as shells count.

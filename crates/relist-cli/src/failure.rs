@@ -291,7 +291,7 @@ impl From<TokenError> for Failure {
     }
 }
 
-fn file_hint(error: &io::Error) -> &'static str {
+pub(crate) fn file_hint(error: &io::Error) -> &'static str {
     use io::ErrorKind as K;
     match error.kind() {
         K::NotFound => "check the path",

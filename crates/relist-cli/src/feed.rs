@@ -51,6 +51,22 @@ pub(crate) fn no_token() -> Failure {
     )
 }
 
+/// The way out.
+pub(crate) fn network(config: &Config) -> Result<Network, Failure> {
+    let ca_pem = match &config.ca_file {
+        Some(file) => {
+            let path = config.beside(file);
+            let pem = std::fs::read(&path);
+            Some(pem.map_err(|e| Failure::file("cannot read ca_file", &path, &e))?)
+        }
+        None => None,
+    };
+    Ok(Network {
+        proxy: config.proxy.clone(),
+        ca_pem,
+    })
+}
+
 /// A client of the feed. Nothing is sent yet.
 pub(crate) fn connect(
     app: &App<'_>,
@@ -73,22 +89,6 @@ pub(crate) fn connect(
     let network = network(config)?;
     let api = WebApi::with_network(profile, &url, token, Limits::default(), &network)?;
     Ok(api.with_stop(Arc::clone(&app.environment.stop)))
-}
-
-/// The way out that the configuration names.
-pub(crate) fn network(config: &Config) -> Result<Network, Failure> {
-    let ca_pem = match &config.ca_file {
-        Some(file) => {
-            let path = config.beside(file);
-            let pem = std::fs::read(&path);
-            Some(pem.map_err(|e| Failure::file("cannot read ca_file", &path, &e))?)
-        }
-        None => None,
-    };
-    Ok(Network {
-        proxy: config.proxy.clone(),
-        ca_pem,
-    })
 }
 
 /// The schema that the feed's `$metadata` declares; `None` when the feed has none.

@@ -104,6 +104,24 @@ impl Datum {
         }
     }
 
+    /// A value that is JSON already; a string shows without its quotes.
+    pub(crate) fn json(json: &str) -> Self {
+        let text = match json.strip_prefix('"') {
+            Some(_) => serde_json::from_str(json).map_or_else(
+                |_| CellText::Plain(json.to_owned()),
+                |words: String| CellText::Words(words),
+            ),
+            None if json == "null" => CellText::Empty,
+            None if json.starts_with(['{', '[']) => CellText::Words(json.to_owned()),
+            None => CellText::Number(json.to_owned()),
+        };
+        Datum {
+            json: json.to_owned(),
+            text,
+            shown: None,
+        }
+    }
+
     /// The same, but a table shows other words.
     pub(crate) fn shown(mut self, words: impl Into<String>) -> Self {
         self.shown = Some(words.into());

@@ -2,7 +2,26 @@
 
 use std::time::Duration;
 
+use relist::ingest::Progress;
+use relist::store::RunReport;
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Tells a closure how a run comes along, and the run what memory the process has used.
+pub(crate) struct Measured<F> {
+    pub(crate) advanced: F,
+    pub(crate) peak_memory: fn() -> Option<u64>,
+}
+
+impl<F: FnMut(&RunReport)> Progress for Measured<F> {
+    fn advanced(&mut self, report: &RunReport) {
+        (self.advanced)(report);
+    }
+
+    fn peak_memory(&self) -> Option<u64> {
+        (self.peak_memory)()
+    }
+}
 
 /// A bar, or nothing where there is no terminal.
 #[derive(Debug, Clone)]

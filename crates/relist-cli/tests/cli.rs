@@ -135,6 +135,7 @@ fn terminal(folder: &Path, colour: bool) -> Environment {
         },
         width: Some(60),
         stop: Arc::default(),
+        peak_memory: || None,
         catch_interrupt: |_| {},
     }
 }

@@ -42,17 +42,19 @@ const NOW: QueryContext = QueryContext {
     now: Timestamp(2),
 };
 
+type Fields<'a> = BTreeMap<String, &'a serde_json::value::RawValue>;
+
 #[test]
 fn ndjson_is_what_went_in() {
     let folder = tempfile::tempdir().unwrap();
-    let snapshot = store(folder.path()).snapshot().unwrap();
+    let store = store(folder.path());
+    let snapshot = store.snapshot().unwrap();
     let query = Query::new("Property");
     let mut out = Vec::new();
     let asked = request(&query, &NOW, Format::Ndjson);
     let summary = write(&snapshot, &asked, &mut out, &mut |_| true).unwrap();
     assert_eq!(summary.records, 4);
     let text = String::from_utf8(out).unwrap();
-    type Fields<'a> = BTreeMap<String, &'a serde_json::value::RawValue>;
     for (written, row) in text.lines().zip(ROWS) {
         let texts = |line| {
             let fields: Fields<'_> = serde_json::from_str(line).unwrap();
@@ -66,7 +68,8 @@ fn ndjson_is_what_went_in() {
 #[test]
 fn csv_reads_back() {
     let folder = tempfile::tempdir().unwrap();
-    let snapshot = store(folder.path()).snapshot().unwrap();
+    let store = store(folder.path());
+    let snapshot = store.snapshot().unwrap();
     let query = Query::new("Property");
     let mut out = Vec::new();
     let asked = request(&query, &NOW, Format::Csv);
@@ -96,7 +99,8 @@ fn csv_reads_back() {
 #[test]
 fn a_file_appears_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
-    let snapshot = store(folder.path()).snapshot().unwrap();
+    let store = store(folder.path());
+    let snapshot = store.snapshot().unwrap();
     let query = Query::new("Property");
     let path = folder.path().join("out.ndjson.gz");
     let target = Target::of(&path).unwrap();

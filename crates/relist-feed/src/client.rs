@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ::url::Url;
 use relist::error::{SourceError, SourceErrorKind};
-use relist::source::{Page, PageRequest, PageSource, QueryOptions};
+use relist::source::{Page, PageRequest, PageSource, QueryOptions, Traffic};
 use relist::value::Value;
 
 use crate::body::Expect;
@@ -289,6 +289,16 @@ impl PageSource for WebApi {
         match request {
             PageRequest::Query { resource, options } => self.query(resource, options),
             PageRequest::Next { resource, link } => self.next(resource, link),
+        }
+    }
+
+    fn traffic(&self) -> Traffic {
+        let counters = self.transport.stats.snapshot();
+        Traffic {
+            requests: counters.requests,
+            retries: counters.retries,
+            bytes: counters.bytes,
+            waited: counters.waited,
         }
     }
 }

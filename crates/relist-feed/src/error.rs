@@ -30,6 +30,14 @@ pub enum ConfigError {
         /// What is wrong and what was expected.
         reason: String,
     },
+    /// The address that events are sent to is not one that can be used.
+    #[error("webhook {url:?}: {reason}")]
+    Webhook {
+        /// The URL as given, without its query and its password.
+        url: String,
+        /// What is wrong and what was expected.
+        reason: String,
+    },
     /// The token cannot be used.
     #[error(transparent)]
     Token(#[from] TokenError),

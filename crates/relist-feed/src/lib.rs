@@ -29,6 +29,7 @@ mod transport;
 mod client;
 mod guard;
 mod media;
+mod webhook;
 
 pub use client::WebApi;
 pub use error::ConfigError;
@@ -42,3 +43,4 @@ pub use retry::{Clock, RetryPolicy, SystemClock};
 pub use stats::{Counters, Stats};
 pub use token::{Token, TokenError};
 pub use transport::{Limits, Network};
+pub use webhook::{SIGNATURE_HEADER, Webhook};

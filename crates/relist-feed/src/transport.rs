@@ -276,7 +276,7 @@ impl Transport {
 /// How much of an error's body is read to quote from it.
 const ERROR_BODY_BYTES: usize = 64 * 1024;
 
-fn build_client(
+pub(crate) fn build_client(
     limits: Limits,
     network: &Network,
     https_only: bool,
@@ -333,12 +333,12 @@ fn redirect_target(headers: &HeaderMap, from: &Url) -> String {
     format!("redirected to {host}, which was not followed and got no token")
 }
 
-fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
+pub(crate) fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
     let value = headers.get(name).and_then(|v| v.to_str().ok());
     value.unwrap_or_default()
 }
 
-fn date_of(headers: &HeaderMap) -> Option<SystemTime> {
+pub(crate) fn date_of(headers: &HeaderMap) -> Option<SystemTime> {
     httpdate::parse_http_date(text_of(headers, &header::DATE)).ok()
 }
 
@@ -353,7 +353,7 @@ fn to_datetime(time: SystemTime) -> Option<DateTime> {
 
 /// What lies at the bottom of an error: `Connection refused (os error 111)`. The layers above it
 /// only say that a request failed.
-fn cause(error: &dyn std::error::Error) -> String {
+pub(crate) fn cause(error: &dyn std::error::Error) -> String {
     let mut deepest = error;
     while let Some(next) = deepest.source() {
         deepest = next;

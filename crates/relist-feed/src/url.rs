@@ -185,7 +185,7 @@ fn is_relative_to_request(link: &str, path: &str) -> bool {
     path.contains('/') && first(link) != first(path)
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
         Some(Host::Ipv4(ip)) => ip.is_loopback(),

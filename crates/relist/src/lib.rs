@@ -12,6 +12,7 @@ pub mod decode;
 pub(crate) mod diff;
 pub mod store;
 pub mod query;
+pub mod watch;
 pub mod ingest;
 pub mod media;
 pub mod sync;

@@ -1,5 +1,7 @@
 //! The one seam to the outside: where pages come from.
 
+use std::time::Duration;
+
 use crate::error::SourceError;
 use crate::value::DateTime;
 
@@ -10,6 +12,37 @@ use crate::value::DateTime;
 pub trait PageSource: Send {
     /// Fetches one page, whole.
     fn fetch(&mut self, request: &PageRequest) -> Result<Page, SourceError>;
+
+    /// What it has cost so far, for run reports. Each number only grows.
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
+}
+
+/// What a [`PageSource`] has cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Requests sent, retries among them.
+    pub requests: u64,
+    /// Requests sent again after a failure.
+    pub retries: u64,
+    /// Bytes of bodies received, decompressed.
+    pub bytes: u64,
+    /// Time spent waiting before retries.
+    pub waited: Duration,
+}
+
+impl Traffic {
+    /// What was added since an earlier moment.
+    #[must_use]
+    pub fn since(self, earlier: Traffic) -> Traffic {
+        Traffic {
+            requests: self.requests.saturating_sub(earlier.requests),
+            retries: self.retries.saturating_sub(earlier.retries),
+            bytes: self.bytes.saturating_sub(earlier.bytes),
+            waited: self.waited.saturating_sub(earlier.waited),
+        }
+    }
 }
 
 /// What to ask a [`PageSource`] for.

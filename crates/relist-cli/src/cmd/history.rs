@@ -84,7 +84,7 @@ fn print_rows(
             && let Some(id) = version.record.resource().field_id(name)
             && let Some(first) = version.record.cell(id)
         {
-            for mut line in change::lines(change, None) {
+            for mut line in change::lines(change, &[]) {
                 for (member, datum) in MEMBERS.iter().zip(&mut line) {
                     match member.name {
                         "FieldName" => *datum = Datum::text(name),
@@ -96,7 +96,7 @@ fn print_rows(
             }
             continue;
         }
-        for line in change::lines(change, field) {
+        for line in change::lines(change, field.as_slice()) {
             rows.row(&line)?;
         }
     }

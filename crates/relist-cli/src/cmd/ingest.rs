@@ -16,7 +16,7 @@ use super::report::{self, Done};
 use crate::app::App;
 use crate::args::{self, quoted_path};
 use crate::failure::{Exit, Failure};
-use crate::progress::Bar;
+use crate::progress::{Bar, Measured};
 use crate::style::thousands;
 
 /// Bytes read from a file at once.
@@ -71,9 +71,13 @@ fn ingest(
         now: &now,
         key_field: args.key.clone(),
     };
-    let mut progress = |report: &RunReport| {
+    let progress = |report: &RunReport| {
         bar.at(read.load(Ordering::Relaxed));
         bar.message(format!("{} records", thousands(report.records)));
+    };
+    let mut progress = Measured {
+        advanced: progress,
+        peak_memory: app.environment.peak_memory,
     };
     let result = store.ingest(&args.resource, inputs, &options, &mut progress);
     bar.clear();

@@ -99,7 +99,7 @@ fn sync(app: &mut App<'_>, args: &args::MediaSync) -> Result<Exit, Failure> {
             plural(again, "file is tried", "files are tried")
         ));
     }
-    let refreshed = store.refresh_media(&files, &policy, app.now())?;
+    let refreshed = store.refresh_media(&files, policy, app.now())?;
     let (_, due) = store.snapshot()?.media_due()?;
     let bar = Bar::files(
         app.shows_progress(),

@@ -3,6 +3,7 @@
 mod changes;
 mod completions;
 mod demo;
+mod each;
 mod export;
 mod get;
 mod history;
@@ -10,12 +11,15 @@ mod ingest;
 mod init;
 mod media;
 mod quarantine;
+mod prometheus;
 mod query;
 mod refresh;
 mod report;
+mod runs;
 mod status;
 mod sync;
 mod verify;
+mod watch;
 
 use crate::app::App;
 use crate::args::Command;
@@ -31,7 +35,10 @@ pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Fail
         Command::Get(args) => get::run(app, &args),
         Command::History(args) => history::run(app, &args),
         Command::Changes(args) => changes::run(app, &args),
-        Command::Status => status::run(app),
+        Command::Watch(args) => watch::run(app, &args),
+        Command::Each(args) => each::run(app, &args),
+        Command::Report(args) => runs::run(app, &args),
+        Command::Status(args) => status::run(app, &args),
         Command::Verify => verify::run(app),
         Command::Quarantine(args) => quarantine::run(app, &args),
         Command::Export(args) => export::run(app, &args),

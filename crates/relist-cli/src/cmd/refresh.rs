@@ -10,7 +10,7 @@ use relist_feed::WebApi;
 use crate::app::{self, App};
 use crate::failure::{Exit, Failure};
 use crate::output::{Datum, Member, left, right};
-use crate::progress::Bar;
+use crate::progress::{Bar, Measured};
 
 /// The most requests in flight: vendors close connections beyond ten.
 const IN_FLIGHT: usize = 5;
@@ -68,7 +68,11 @@ pub(super) fn run(
     };
     let connect = || Box::new(api.clone()) as Box<dyn PageSource>;
     let bar = Bar::records(app.shows_progress(), None, resource);
-    let mut progress = |report: &RunReport| bar.at(report.records);
+    let progress = |report: &RunReport| bar.at(report.records);
+    let mut progress = Measured {
+        advanced: progress,
+        peak_memory: app.environment.peak_memory,
+    };
     let (_, mut results) = store.refresh(&refresh, &connect, &options, &mut progress)?;
     bar.clear();
     // They come as the feed answers; a reader looks for them as they were asked for.

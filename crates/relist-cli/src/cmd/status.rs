@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use relist::store::{Checkpoint, Outcome, Quarantined, RunReport, Snapshot, SyncState};
+use relist::store::{Checkpoint, Outcome, Quarantined, RunReport, Snapshot, Store, SyncState};
 use relist::value::Timestamp;
 
+use super::prometheus;
 use super::quarantine::newest_first;
 use crate::app::App;
-use crate::args::{Format, quoted_path};
+use crate::args::{self, Format, quoted_path};
 use crate::failure::{Exit, Failure};
+use crate::moment;
 use crate::output::{Datum, Member, json_string, left, right};
 use crate::style::{bytes, duration, plural, printable, thousands};
 
@@ -39,21 +41,72 @@ const MEMBERS: &[Member] = &[
     right("WalkRecords", ""),
 ];
 
-pub(super) fn run(app: &mut App<'_>) -> Result<Exit, Failure> {
+pub(super) fn run(app: &mut App<'_>, args: &args::Status) -> Result<Exit, Failure> {
+    let limit = args.max_age.as_deref();
+    let limit = limit.map(|text| moment::span("--max-age", text));
+    let limit = limit.transpose()?;
     let store = app.open()?;
     let snapshot = store.snapshot()?;
     let quarantined = newest_first(&snapshot)?;
     let size = std::fs::metadata(store.path()).map_or(0, |m| m.len());
-    let stopped = unfinished(&snapshot)?;
+    if args.prometheus {
+        let text = prometheus::text(&snapshot, &quarantined, size, app.now())?;
+        app.out.write_all(text.as_bytes())?;
+    } else {
+        print(app, &store, &snapshot, size, &quarantined)?;
+    }
+    match limit {
+        Some(limit) => check_age(&snapshot, limit, app.now()),
+        None => Ok(Exit::Ok),
+    }
+}
+
+/// Whether every resource that is synced was complete within that time.
+fn check_age(snapshot: &Snapshot, limit: i64, now: Timestamp) -> Result<Exit, Failure> {
+    let (mut synced, mut stale) = (0, Vec::new());
+    for resource in &snapshot.schema().resources {
+        let checkpoint = snapshot.checkpoint(&resource.name)?;
+        if checkpoint.state == SyncState::New {
+            continue;
+        }
+        synced += 1;
+        match checkpoint.last_complete.map(|at| now.0 - at.0) {
+            Some(age) if age <= limit => {}
+            Some(age) => stale.push(format!("{} {} ago", resource.name, duration(age))),
+            None => stale.push(format!("{} never", resource.name)),
+        }
+    }
+    if synced > 0 && stale.is_empty() {
+        return Ok(Exit::Ok);
+    }
+    let message = match synced {
+        0 => "nothing was ever synced".to_owned(),
+        _ => format!("not up to date, last complete: {}", stale.join(", ")),
+    };
+    Err(Failure::new(
+        Exit::Degraded,
+        message,
+        "relist sync brings it up to date; relist report shows what runs did",
+    ))
+}
+
+fn print(
+    app: &mut App<'_>,
+    store: &Store,
+    snapshot: &Snapshot,
+    size: u64,
+    quarantined: &[Quarantined],
+) -> Result<(), Failure> {
+    let stopped = unfinished(snapshot)?;
     let path = quoted_path(store.path());
     if app.format() == Format::Json {
-        return print_json(app, &snapshot, &path, size, &quarantined, &stopped);
+        return print_json(app, snapshot, &path, size, quarantined, &stopped);
     }
     if app.is_text() {
         writeln!(app.out, "store      {path}  ({})", bytes(size))?;
         writeln!(app.out, "sequence   {}\n", snapshot.sequence())?;
     }
-    let facts = facts(app, &snapshot, &quarantined)?;
+    let facts = facts(app, snapshot, quarantined)?;
     if facts.rows.is_empty() && app.is_text() {
         writeln!(
             app.out,
@@ -68,9 +121,9 @@ pub(super) fn run(app: &mut App<'_>) -> Result<Exit, Failure> {
         app.note_cut(cut);
     }
     if app.is_text() {
-        print_rest(app, &facts, &quarantined, &stopped)?;
+        print_rest(app, &facts, quarantined, &stopped)?;
     }
-    Ok(Exit::Ok)
+    Ok(())
 }
 
 /// What is known of the resources.
@@ -254,7 +307,7 @@ fn print_json(
     size: u64,
     quarantined: &[Quarantined],
     stopped: &[RunReport],
-) -> Result<Exit, Failure> {
+) -> Result<(), Failure> {
     let facts = facts(app, snapshot, quarantined)?;
     let mut text = Vec::new();
     let paint = app.paint();
@@ -285,5 +338,5 @@ fn print_json(
         reasons.collect::<Vec<_>>().join(","),
         runs.collect::<Vec<_>>().join(",")
     )?;
-    Ok(Exit::Ok)
+    Ok(())
 }

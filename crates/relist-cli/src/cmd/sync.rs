@@ -15,7 +15,7 @@ use crate::config;
 use crate::failure::{Exit, Failure};
 use crate::feed;
 use crate::output::{Datum, Member, left, right};
-use crate::progress::Bar;
+use crate::progress::{Bar, Measured};
 use crate::style::{printable, thousands};
 
 pub(super) fn run(app: &mut App<'_>, args: &args::Sync) -> Result<Exit, Failure> {
@@ -151,7 +151,7 @@ fn sync_one(
     let live = store.snapshot()?.count(resource).unwrap_or(0);
     let bar = Bar::records(app.shows_progress(), None, resource);
     let stats = api.stats();
-    let mut progress = |report: &RunReport| {
+    let progress = |report: &RunReport| {
         if let Some(expected) = report.expected.filter(|_| report.kind == RunKind::Full) {
             bar.total(expected.max(live.min(report.records)));
         }
@@ -171,6 +171,10 @@ fn sync_one(
         now: &now,
     };
     let mut source = api.clone();
+    let mut progress = Measured {
+        advanced: progress,
+        peak_memory: app.environment.peak_memory,
+    };
     let report = store.sync(resource, &mut source, &policy, &options, &mut progress);
     bar.clear();
     let report = report?;

@@ -21,6 +21,7 @@ pub(crate) use session::Session;
 
 use crate::decode::{KeySpec, Rejected, SplitPage};
 use crate::error::Result;
+use crate::source::Traffic;
 use crate::store::{Cause, Outcome, RunKind, RunReport, Store, WriteTxn};
 use crate::value::Timestamp;
 use frames::FileWalker;
@@ -51,6 +52,12 @@ impl std::fmt::Debug for Input {
 pub trait Progress {
     /// So much is durable.
     fn advanced(&mut self, report: &RunReport);
+
+    /// The most memory the process has used so far, in bytes, for the run's report; the library
+    /// cannot ask the system itself.
+    fn peak_memory(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl<F: FnMut(&RunReport)> Progress for F {
@@ -161,8 +168,10 @@ impl Store {
             progress.advanced(session.report());
             Ok(())
         });
+        session.note_cost(Traffic::default(), progress.peak_memory());
         session.finish(result, |report| match report.quarantined {
             0 => Outcome::Complete,
+            1 => Outcome::Degraded("a page or record is in quarantine".to_owned()),
             n => Outcome::Degraded(format!("{n} pages or records are in quarantine")),
         })
     }

@@ -5,6 +5,7 @@ use super::apply::stamps;
 use crate::decode::{KeySpec, Rejected, SplitPage};
 use crate::error::Result;
 use crate::keycode::Key;
+use crate::source::Traffic;
 use crate::store::{
     Checkpoint, Outcome, QUARANTINE_BYTES, Quarantined, RunKind, RunReport, Store, WriteTxn,
 };
@@ -96,6 +97,15 @@ impl<'a> Session<'a> {
     pub(crate) fn note_checked(&mut self, checked: u64, expected: Option<u64>) {
         self.report.checked += checked;
         self.report.expected = self.report.expected.or(expected);
+    }
+
+    /// Notes what the run has cost: what its source did, and the memory of its process.
+    pub(crate) fn note_cost(&mut self, traffic: Traffic, peak_memory: Option<u64>) {
+        self.report.requests = traffic.requests;
+        self.report.retries = traffic.retries;
+        self.report.received = traffic.bytes;
+        self.report.waited_micros = u64::try_from(traffic.waited.as_micros()).unwrap_or(u64::MAX);
+        self.report.peak_memory = peak_memory;
     }
 
     /// How the keys of a resource are found, by what is committed.

@@ -26,7 +26,7 @@ pub(super) enum Next<T> {
 #[derive(Debug)]
 pub(super) struct Hosts<T> {
     turns: VecDeque<String>,
-    hosts: HashMap<String, Host<T>>,
+    by_name: HashMap<String, Host<T>>,
     under_way: usize,
     left: Vec<T>,
 }
@@ -43,7 +43,7 @@ impl<T> Default for Hosts<T> {
     fn default() -> Self {
         Hosts {
             turns: VecDeque::new(),
-            hosts: HashMap::new(),
+            by_name: HashMap::new(),
             under_way: 0,
             left: Vec::new(),
         }
@@ -53,7 +53,7 @@ impl<T> Default for Hosts<T> {
 impl<T> Hosts<T> {
     /// Adds a task. That of a host which was given up is left at once.
     pub(super) fn push(&mut self, host: &str, task: T) {
-        let known = self.hosts.entry(host.to_owned()).or_insert_with(|| {
+        let known = self.by_name.entry(host.to_owned()).or_insert_with(|| {
             self.turns.push_back(host.to_owned());
             Host {
                 tasks: VecDeque::new(),
@@ -75,7 +75,7 @@ impl<T> Hosts<T> {
         for _ in 0..self.turns.len() {
             self.turns.rotate_left(1);
             let Some(name) = self.turns.back() else { break };
-            let Some(host) = self.hosts.get_mut(name) else {
+            let Some(host) = self.by_name.get_mut(name) else {
                 continue;
             };
             if host.tasks.is_empty() {
@@ -105,7 +105,7 @@ impl<T> Hosts<T> {
     /// The host answered, whatever it said.
     pub(super) fn answered(&mut self, host: &str) {
         self.under_way = self.under_way.saturating_sub(1);
-        if let Some(host) = self.hosts.get_mut(host) {
+        if let Some(host) = self.by_name.get_mut(host) {
             (host.failures, host.not_before) = (0, i64::MIN);
         }
     }
@@ -113,7 +113,7 @@ impl<T> Hosts<T> {
     /// The host did not answer, or asked to be left alone for so many microseconds.
     pub(super) fn failed(&mut self, name: &str, now: i64, asked: Option<i64>) {
         self.under_way = self.under_way.saturating_sub(1);
-        let Some(host) = self.hosts.get_mut(name) else {
+        let Some(host) = self.by_name.get_mut(name) else {
             return;
         };
         let same_event = host.not_before > now && host.not_before < i64::MAX;

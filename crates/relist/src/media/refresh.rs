@@ -75,7 +75,7 @@ impl Store {
     pub fn refresh_media(
         &self,
         files: &MediaFiles,
-        policy: &MediaPolicy,
+        policy: MediaPolicy,
         now: Timestamp,
     ) -> Result<Refreshed> {
         let snapshot = self.snapshot()?;
@@ -199,7 +199,7 @@ fn everything(snapshot: &Snapshot, names: &[String]) -> Result<Vec<Touched>> {
 struct Refresh<'a> {
     snapshot: &'a Snapshot,
     files: &'a MediaFiles,
-    policy: &'a MediaPolicy,
+    policy: MediaPolicy,
     /// The resources whose records speak of media.
     names: Vec<String>,
     /// Whether the store has a Media set.
@@ -448,7 +448,7 @@ pub(super) fn put_list(
     txn: &mut WriteTxn,
     listing: &Listing<'_>,
     rows: &[Map<String, Value>],
-    policy: &MediaPolicy,
+    policy: MediaPolicy,
     dropped: &mut Dropped,
 ) -> Result<bool> {
     let before = txn.media_of(listing.resource, listing.key)?;
@@ -478,7 +478,7 @@ pub(super) fn put_list(
 fn drop_entry(
     txn: &mut WriteTxn,
     entry: MediaEntry,
-    policy: &MediaPolicy,
+    policy: MediaPolicy,
     dropped: &mut Dropped,
 ) -> Result<()> {
     if entry.state == MediaState::Retired {

@@ -192,7 +192,7 @@ struct Run<'a> {
     hosts: Mutex<Hosts<Task>>,
     free: Condvar,
     /// Records whose media were asked for again, with the answer.
-    again: Mutex<HashMap<(String, Key), Arc<Mutex<Option<Again>>>>>,
+    again: Mutex<Answers>,
     /// An error of the store ends all work.
     halt: AtomicBool,
 }
@@ -200,6 +200,8 @@ struct Run<'a> {
 /// The media of a record, or why they could not be had.
 type Again = Result<Arc<Vec<Row>>, String>;
 type Row = Map<String, Value>;
+/// By record; the inner lock is held while the feed is asked.
+type Answers = HashMap<(String, Key), Arc<Mutex<Option<Again>>>>;
 
 #[derive(Debug, Clone)]
 enum Task {
@@ -532,7 +534,7 @@ impl Run<'_> {
                         key: &entry.item.record_key,
                         count: None,
                     };
-                    put_list(txn, &listing, &rows, &self.options.policy, dropped)?;
+                    put_list(txn, &listing, &rows, self.options.policy, dropped)?;
                 }
                 settle_fetch(txn, &entry, result, report, dropped)
             }
@@ -554,7 +556,7 @@ impl Run<'_> {
                     key: &list.record_key,
                     count: list.count,
                 };
-                let believed = put_list(txn, &listing, &rows, &self.options.policy, dropped)?;
+                let believed = put_list(txn, &listing, &rows, self.options.policy, dropped)?;
                 let counted = list.count.unwrap_or(1);
                 (!believed).then(|| format!("the feed lists {} of {counted} media", rows.len()))
             }

@@ -5,9 +5,11 @@
 //! writes.
 
 mod plan;
+mod batch;
 
 use std::fmt;
 
+pub use batch::{Batch, BatchOptions, BatchSummary, Batches, FailedBatch};
 use plan::Access;
 
 use crate::error::{Error, Result};

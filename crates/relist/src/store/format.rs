@@ -34,6 +34,7 @@ pub(super) enum TableId {
     Quarantine,
     Checkpoints,
     Runs,
+    Positions,
     Media,
     MediaLists,
 }
@@ -85,16 +86,7 @@ pub(super) fn encode<T: Serialize>(table: TableId, value: &T) -> Result<Vec<u8>>
 
 /// Verifies and decodes a metadata struct; every byte must be used.
 pub(super) fn decode<T: DeserializeOwned>(table: TableId, bytes: &[u8]) -> Result<T> {
-    let value = unseal(table, bytes)?;
-    let (format, body) = value
-        .split_first()
-        .ok_or_else(|| corrupt(table, "an empty value"))?;
-    if *format != METADATA_FORMAT {
-        return Err(corrupt(
-            table,
-            &format!("metadata format {format}, expected 1"),
-        ));
-    }
+    let body = metadata(table, bytes)?;
     let (out, used) = bincode::serde::decode_from_slice(body, config())
         .map_err(|e| corrupt(table, &e.to_string()))?;
     if used == body.len() {
@@ -102,6 +94,38 @@ pub(super) fn decode<T: DeserializeOwned>(table: TableId, bytes: &[u8]) -> Resul
     } else {
         Err(corrupt(table, "trailing bytes"))
     }
+}
+
+/// The most bytes by which a struct may have grown at its end.
+const GROWTH: usize = 64;
+
+/// Like [`decode`], for a struct that grew at its end since the value was written.
+///
+/// The encoding of 0, `None` and an empty list is one zero byte, so the fields that were not
+/// written are read as their defaults. A value that was cut is no danger: its checksum is.
+pub(super) fn decode_grown<T: DeserializeOwned>(table: TableId, bytes: &[u8]) -> Result<T> {
+    let body = metadata(table, bytes)?;
+    let mut grown = body.to_vec();
+    grown.resize(body.len() + GROWTH, 0);
+    let (out, used) = bincode::serde::decode_from_slice(&grown, config())
+        .map_err(|e| corrupt(table, &e.to_string()))?;
+    if used >= body.len() {
+        Ok(out)
+    } else {
+        Err(corrupt(table, "trailing bytes"))
+    }
+}
+
+/// The encoded struct of a value.
+fn metadata(table: TableId, bytes: &[u8]) -> Result<&[u8]> {
+    let (format, body) = unseal(table, bytes)?
+        .split_first()
+        .ok_or_else(|| corrupt(table, "an empty value"))?;
+    if *format == METADATA_FORMAT {
+        return Ok(body);
+    }
+    let text = format!("metadata format {format}, expected {METADATA_FORMAT}");
+    Err(corrupt(table, &text))
 }
 
 #[cfg(test)]
@@ -119,6 +143,17 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(unseal(TableId::Versions, &bad).is_err());
         }
+    }
+
+    #[test]
+    fn a_struct_may_grow_at_its_end() {
+        let before = encode(TableId::Runs, &(7_u64, "Property".to_owned())).unwrap();
+        type Grown = (u64, String, u64, Option<u64>, Vec<u64>);
+        let read: Grown = decode_grown(TableId::Runs, &before).unwrap();
+        assert_eq!(read, (7, "Property".to_owned(), 0, None, Vec::new()));
+        assert!(decode::<Grown>(TableId::Runs, &before).is_err());
+        // A struct that shrank does not read what it does not know.
+        assert!(decode_grown::<u64>(TableId::Runs, &before).is_err());
     }
 
     #[test]

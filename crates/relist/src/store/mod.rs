@@ -31,8 +31,8 @@ pub(crate) use head::Head;
 pub(crate) use media::MediaPlace;
 pub use media::{HeldFile, MediaEntry, MediaItem, MediaKind, MediaList, MediaState};
 pub use report::{
-    Checkpoint, Misfit, Outcome, QUARANTINE_BYTES, Quarantined, RunKind, RunReport, SyncState,
-    Tombstone, Walk, WalkPosition,
+    Checkpoint, Misfit, Outcome, Position, QUARANTINE_BYTES, Quarantined, RunKind, RunReport,
+    SyncState, Tombstone, Walk, WalkPosition,
 };
 pub use snapshot::{AsOf, Changes, Snapshot, Version};
 pub use verify::VerifyReport;
@@ -48,7 +48,7 @@ const CACHE_BYTES: usize = 128 << 20;
 
 /// A store, open for reading or for reading and writing.
 pub struct Store {
-    engine: Engine,
+    engine: Arc<Engine>,
     path: PathBuf,
     /// The last catalog read, by the sequence number of its change.
     catalog: Mutex<Option<(u64, SharedCatalog)>>,
@@ -61,7 +61,8 @@ pub(crate) struct SharedCatalog {
     pub(crate) resources: Arc<[Arc<crate::schema::Resource>]>,
 }
 
-enum Engine {
+/// The open file. Snapshots share it: one may outlive its store.
+pub(crate) enum Engine {
     Writer(Database),
     Reader(ReadOnlyDatabase),
 }
@@ -178,7 +179,7 @@ impl Store {
 
     fn start(engine: Engine, path: &Path) -> Result<Store> {
         let store = Store {
-            engine,
+            engine: Arc::new(engine),
             path: path.to_owned(),
             catalog: Mutex::new(None),
         };
@@ -206,7 +207,12 @@ impl Store {
         let txn = self.begin_read()?;
         let counters = snapshot::counters(&txn)?;
         let shared = self.shared_catalog(&txn, counters.edition)?;
-        Ok(Snapshot::new(txn, shared, counters))
+        Ok(Snapshot::new(
+            txn,
+            Arc::clone(&self.engine),
+            shared,
+            counters,
+        ))
     }
 
     /// Begins a write transaction. `observed` is the time now, as the caller knows it.
@@ -214,7 +220,7 @@ impl Store {
     /// # Errors
     /// [`Error::Usage`] when the store was opened for reading.
     pub fn begin_write(&self, observed: Timestamp) -> Result<WriteTxn> {
-        let Engine::Writer(database) = &self.engine else {
+        let Engine::Writer(database) = self.engine.as_ref() else {
             return Err(Error::Usage(
                 "the store was opened for reading only".to_owned(),
             ));
@@ -225,9 +231,15 @@ impl Store {
     /// Has the engine check every page of the file.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when it found damage. [`Error::Usage`] when opened for reading.
+    /// [`Error::Corrupt`] when it found damage. [`Error::Usage`] when opened for reading, or while
+    /// a snapshot is held.
     pub fn check_integrity(&mut self) -> Result<()> {
-        let Engine::Writer(database) = &mut self.engine else {
+        let Some(engine_of_one) = Arc::get_mut(&mut self.engine) else {
+            return Err(Error::Usage(
+                "a snapshot of the store is still held".to_owned(),
+            ));
+        };
+        let Engine::Writer(database) = engine_of_one else {
             return Err(Error::Usage(
                 "the store was opened for reading only".to_owned(),
             ));
@@ -241,7 +253,7 @@ impl Store {
     }
 
     fn begin_read(&self) -> Result<ReadTransaction> {
-        match &self.engine {
+        match self.engine.as_ref() {
             Engine::Writer(database) => database.begin_read().map_err(engine),
             Engine::Reader(database) => database.begin_read().map_err(engine),
         }

@@ -173,12 +173,25 @@ pub struct RunReport {
     pub requests: u64,
     /// Of these, retries.
     pub retries: u64,
+    // Fields are added at the end only: older reports are read without them.
+    /// Bytes of bodies received, decompressed, also of pages that were not applied.
+    pub received: u64,
+    /// Microseconds spent waiting before retries.
+    pub waited_micros: u64,
+    /// The most memory its process had used by the end of the run, in bytes, where it is known.
+    pub peak_memory: Option<u64>,
 }
 
 impl RunReport {
     /// Inserted, updated and relisted records.
     pub fn applied(&self) -> u64 {
         self.inserted + self.updated + self.relisted
+    }
+
+    /// How long it took, in microseconds; `None` while it has not ended.
+    pub fn micros(&self) -> Option<u64> {
+        let (started, finished) = (self.started?, self.finished?);
+        Some(finished.0.saturating_sub(started.0).max(0).cast_unsigned())
     }
 }
 
@@ -220,6 +233,15 @@ pub struct Quarantined {
 
 /// The most bytes kept of a quarantined page or record.
 pub const QUARANTINE_BYTES: usize = 1 << 20;
+
+/// How far the events of a watcher were delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Everything up to this sequence was delivered.
+    pub sequence: u64,
+    /// When that was noted, as observed.
+    pub moved: Timestamp,
+}
 
 /// When and why a record was deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

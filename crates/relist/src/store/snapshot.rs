@@ -1,16 +1,17 @@
 //! Snapshots: everything as it was at one sequence.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableTable as _};
 
 use super::changelog::{Change, Entry};
-use super::format::{TableId, corrupt, decode, unseal};
+use super::format::{TableId, corrupt, decode, decode_grown, unseal};
 use super::tables as t;
 use super::write::missing_row;
 use super::{
-    Birth, Catalog, Checkpoint, Counters, Head, Quarantined, RunReport, SharedCatalog, Tombstone,
-    engine,
+    Birth, Catalog, Checkpoint, Counters, Engine, Head, Position, Quarantined, RunReport,
+    SharedCatalog, Tombstone, engine,
 };
 use crate::error::{Error, Result};
 use crate::keycode::Key;
@@ -75,17 +76,32 @@ pub struct Version {
 /// A consistent, unchanging view of a [`Store`](super::Store).
 ///
 /// While it lives, the space of what is replaced is not reused: renew it in long-running readers.
-#[derive(Debug)]
 pub struct Snapshot {
+    // Before the engine: fields are dropped in this order.
     pub(super) txn: ReadTransaction,
+    _engine: Arc<Engine>,
     shared: SharedCatalog,
     pub(super) counters: Counters,
 }
 
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("sequence", &self.sequence())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Snapshot {
-    pub(super) fn new(txn: ReadTransaction, shared: SharedCatalog, counters: Counters) -> Self {
+    pub(super) fn new(
+        txn: ReadTransaction,
+        engine: Arc<Engine>,
+        shared: SharedCatalog,
+        counters: Counters,
+    ) -> Self {
         Snapshot {
             txn,
+            _engine: engine,
             shared,
             counters,
         }
@@ -284,6 +300,17 @@ impl Snapshot {
         &self,
         resource: &str,
         at: AsOf,
+        visit: impl FnMut(&Key, Record) -> Result<bool>,
+    ) -> Result<()> {
+        self.scan_after(resource, None, at, visit)
+    }
+
+    /// Like [`scan`](Snapshot::scan), but only the records behind a key.
+    pub fn scan_after(
+        &self,
+        resource: &str,
+        after: Option<&Key>,
+        at: AsOf,
         mut visit: impl FnMut(&Key, Record) -> Result<bool>,
     ) -> Result<()> {
         let id = self.catalog().require(resource)?;
@@ -292,10 +319,15 @@ impl Snapshot {
         let definition = self.resource_by_id(id);
         let heads = self.txn.open_table(t::HEADS).map_err(engine)?;
         let (start, end) = t::resource_range(id);
-        for entry in heads
-            .range(start.as_slice()..end.as_slice())
-            .map_err(engine)?
-        {
+        let start = match after {
+            Some(key) => Bound::Excluded(t::record_key(id, key)),
+            None => Bound::Included(start),
+        };
+        let range = (
+            start.as_ref().map(Vec::as_slice),
+            Bound::Excluded(end.as_slice()),
+        );
+        for entry in heads.range::<&[u8]>(range).map_err(engine)? {
             let (key, value) = entry.map_err(engine)?;
             let head = Head::decode(value.value())?;
             let Some(row) = reader.row_of(&head)? else {
@@ -411,7 +443,45 @@ impl Snapshot {
         range
             .rev()
             .take(most)
-            .map(|entry| decode(TableId::Runs, entry.map_err(engine)?.1.value()))
+            .map(|entry| decode_grown(TableId::Runs, entry.map_err(engine)?.1.value()))
+            .collect()
+    }
+
+    /// The report of one run.
+    pub fn run(&self, run: u64) -> Result<Option<RunReport>> {
+        let table = self.txn.open_table(t::RUNS).map_err(engine)?;
+        let found = table.get(run).map_err(engine)?;
+        found
+            .map(|bytes| decode_grown(TableId::Runs, bytes.value()))
+            .transpose()
+    }
+
+    /// When the store was created: by this it is told from another one of the same name.
+    pub fn created(&self) -> Result<Timestamp> {
+        Ok(birth(&self.txn)?.created)
+    }
+
+    /// How far the events of a watcher were delivered; see [`crate::watch`].
+    pub fn position(&self, watcher: &str) -> Result<Option<Position>> {
+        let positions = self.positions()?;
+        let found = positions.into_iter().find(|(name, _)| name == watcher);
+        Ok(found.map(|(_, position)| position))
+    }
+
+    /// The positions of all watchers, by their names.
+    pub fn positions(&self) -> Result<Vec<(String, Position)>> {
+        let table = match self.txn.open_table(t::POSITIONS) {
+            // A store from before there were watchers.
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            other => other.map_err(engine)?,
+        };
+        let range = table.range::<&str>(..).map_err(engine)?;
+        range
+            .map(|entry| {
+                let (name, value) = entry.map_err(engine)?;
+                let position = decode(TableId::Positions, value.value())?;
+                Ok((name.value().to_owned(), position))
+            })
             .collect()
     }
 }

@@ -34,6 +34,8 @@ pub(super) const CHECKPOINTS: TableDefinition<'_, &str, Bytes> =
     TableDefinition::new("checkpoints");
 /// Run -> its report.
 pub(super) const RUNS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("runs");
+/// Watcher name -> how far its events were delivered.
+pub(super) const POSITIONS: TableDefinition<'_, &str, Bytes> = TableDefinition::new("positions");
 /// Observed time in microseconds -> the last sequence of that time.
 pub(super) const INSTANTS: TableDefinition<'_, i64, u64> = TableDefinition::new("instants");
 

@@ -72,7 +72,25 @@ impl Snapshot {
                 report.versions, self.counters.row
             ));
         }
+        self.check_positions(&mut report);
         Ok(report)
+    }
+
+    /// No watcher is ahead of what there is.
+    fn check_positions(&self, report: &mut VerifyReport) {
+        match self.positions() {
+            Ok(positions) => {
+                for (name, position) in positions {
+                    if position.sequence > self.counters.sequence {
+                        report.problem(format!(
+                            "positions: the watcher {name} is at {}, the log ends at {}",
+                            position.sequence, self.counters.sequence
+                        ));
+                    }
+                }
+            }
+            Err(e) => report.problem(format!("positions: {e}")),
+        }
     }
 
     fn fold_changelog(&self, report: &mut VerifyReport) -> Result<Folded> {

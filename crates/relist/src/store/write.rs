@@ -8,7 +8,7 @@ use super::changelog::{Cause, Entry, Operation};
 use super::format::{TableId, corrupt, decode, encode, seal, unseal};
 use super::tables as t;
 use super::{
-    Birth, Catalog, Checkpoint, Counters, Head, Quarantined, RunReport, Tombstone, engine,
+    Birth, Catalog, Checkpoint, Counters, Head, Position, Quarantined, RunReport, Tombstone, engine,
 };
 use crate::diff::FieldDiff;
 use crate::error::{Error, Result};
@@ -84,6 +84,7 @@ pub(super) fn initialise(database: &Database, birth: &Birth) -> Result<()> {
         txn.open_table(t::CHANGELOG).map_err(engine)?;
         txn.open_table(t::RUNS).map_err(engine)?;
         txn.open_table(t::CHECKPOINTS).map_err(engine)?;
+        txn.open_table(t::POSITIONS).map_err(engine)?;
         txn.open_table(t::INSTANTS).map_err(engine)?;
         txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
         for table in [t::HEADS, t::HISTORY, t::TOMBSTONES, t::QUARANTINE] {
@@ -458,6 +459,15 @@ impl WriteTxn {
         let value = encode(TableId::Checkpoints, checkpoint)?;
         let mut table = self.txn.open_table(t::CHECKPOINTS).map_err(engine)?;
         table.insert(resource, value.as_slice()).map_err(engine)?;
+        Ok(())
+    }
+
+    /// Notes how far the events of a watcher were delivered; see [`crate::watch`].
+    pub fn set_position(&mut self, watcher: &str, sequence: u64) -> Result<()> {
+        let moved = self.observed;
+        let value = encode(TableId::Positions, &Position { sequence, moved })?;
+        let mut table = self.txn.open_table(t::POSITIONS).map_err(engine)?;
+        table.insert(watcher, value.as_slice()).map_err(engine)?;
         Ok(())
     }
 

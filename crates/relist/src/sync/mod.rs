@@ -74,6 +74,7 @@ impl Store {
         drop(snapshot);
         let walk = begin(&checkpoint, policy, options.mode, (options.now)());
         let session = Session::new(self, resource, walk.kind, options.now);
+        let before = source.traffic();
         let mut run = SyncRun {
             resource,
             policy,
@@ -103,6 +104,7 @@ impl Store {
             SyncMode::Deep { slice, of } => run.deep(&mut session, source, (slice, of)),
         };
         let note = run.note.take();
+        session.note_cost(source.traffic().since(before), progress.peak_memory());
         session.finish(result, |report| match (note, report.quarantined) {
             (Some(note), _) => Outcome::Degraded(note),
             (None, 0) => Outcome::Complete,

@@ -98,6 +98,9 @@ impl Store {
         }
         drop(snapshot);
         let mut session = Session::new(self, resource, RunKind::Keys, options.now);
+        // The workers' sources count together, so one that sends nothing sees what all of them do.
+        let meter = connect();
+        let before = meter.traffic();
         let mut results = Vec::with_capacity(keys.len());
         let fetch = |source: &mut Box<dyn PageSource>, key: Key| {
             let pages = asks.iter().map(|ask| ask.pages(source.as_mut(), &key));
@@ -113,6 +116,7 @@ impl Store {
             progress.advanced(session.report());
             Ok(())
         });
+        session.note_cost(meter.traffic().since(before), progress.peak_memory());
         let failed = results.iter().filter(|r| r.outcome.is_err()).count();
         let report = session.finish(result, |report| match (failed, report.quarantined) {
             (0, 0) => Outcome::Complete,

@@ -1,0 +1,463 @@
+//! `watch`, `each`, `report`, `status` and `changes`, with the binary: each event at least once.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at whatever is wrong")]
+#![expect(clippy::indexing_slicing, reason = "a test stops at whatever is wrong")]
+
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use relist::store::Store;
+use relist_sim::{Event, Market, Options, Server, Size, Status};
+use serde_json::Value;
+
+fn relist(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_relist"));
+    command
+        .args(args)
+        .current_dir(folder)
+        .env_remove("RELIST_STORE")
+        .env_remove("RELIST_TOKEN")
+        .env_remove("RELIST_WEBHOOK_SECRET")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// What a command printed, after it ended with this code.
+fn ended(command: &mut Command, code: i32) -> (String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    let (out, err) = (
+        String::from_utf8(stdout).unwrap(),
+        String::from_utf8(stderr).unwrap(),
+    );
+    assert_eq!(status.code(), Some(code), "{command:?}\n{out}\n{err}");
+    (out, err)
+}
+
+fn done(folder: &Path, args: &[&str]) -> String {
+    ended(&mut relist(folder, args), 0).0
+}
+
+fn rows(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// Gives the listings these prices: a change each where they differ.
+fn prices(folder: &Path, prices: impl Iterator<Item = (u32, u32)>) {
+    let mut text = String::new();
+    for (key, price) in prices {
+        let _ = writeln!(
+            text,
+            r#"{{"ListingKeyNumeric":{key},"ListPrice":{price},"StandardStatus":"Active"}}"#
+        );
+    }
+    std::fs::write(folder.join("rows.ndjson"), text).unwrap();
+    done(folder, &["ingest", "Property", "rows.ndjson"]);
+}
+
+/// A store with so many listings of 1,000, which the watcher has passed.
+fn watched(listings: u32) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    prices(folder.path(), (1..=listings).map(|key| (key, 1_000)));
+    let (out, err) = ended(&mut watch(folder.path(), &[]), 0);
+    assert_eq!(out, "");
+    assert!(err.contains("is new"), "{err}");
+    folder
+}
+
+const DROP: &str = "price-drop:10";
+
+fn watch(folder: &Path, args: &[&str]) -> Command {
+    let mut command = relist(folder, &["watch", "--rule", DROP]);
+    command.args(args);
+    command
+}
+
+fn sequences(text: &str) -> Vec<u64> {
+    rows(text)
+        .iter()
+        .map(|r| r["Sequence"].as_u64().unwrap())
+        .collect()
+}
+
+#[test]
+fn what_happens_in_a_feed_is_told_once() {
+    let market = Arc::new(Mutex::new(Market::new(3, Size::listings(200))));
+    let server = Server::start(Arc::clone(&market), Options::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let fed = |args: &[&str]| {
+        let mut command = relist(folder, args);
+        ended(command.env("RELIST_TOKEN", server.token()), 0).0
+    };
+    fed(&["init", "--provider", "wfrmls", "--url", &server.base_url()]);
+    fed(&["sync", "Property"]);
+    let mut config = std::fs::read_to_string(folder.join("relist.toml")).unwrap();
+    config.push_str(
+        "\n[track]\nprice = [\"ListPrice\", \"OriginalListPrice\"]\n\
+         [[watch.rule]]\nname = \"sold soon\"\non = \"transition\"\nfrom = \"Active\"\n\
+         to = \"Pending\"\n\
+         [[watch.rule]]\nname = \"cut\"\non = \"price-drop\"\npercent = 0.5\n\
+         [[watch.rule]]\nname = \"back\"\non = \"back-on-market\"\n\
+         [[watch.rule]]\nname = \"gone\"\non = \"operation\"\noperation = \"delete\"\n\
+         filter = \"ListPrice gt 0\"\n",
+    );
+    std::fs::write(folder.join("relist.toml"), config).unwrap();
+    assert_eq!(fed(&["watch"]), "");
+    let keys: Vec<u32> = market.lock().unwrap().keys_of(Status::Active).collect();
+    let play = |key: u32, event| {
+        let mut market = market.lock().unwrap();
+        market.advance(3_600);
+        assert!(market.play(key, event), "{event:?}");
+    };
+    play(keys[0], Event::GoPending);
+    play(keys[1], Event::CutPrice);
+    play(keys[2], Event::EditRemarks);
+    play(keys[3], Event::Delete);
+    fed(&["sync", "Property"]);
+    play(keys[0], Event::BackOnMarket);
+    fed(&["sync", "Property"]);
+    let text = fed(&["watch", "-o", "ndjson"]);
+    let told = |rule: &str| -> Vec<Value> {
+        let mut rows = rows(&text);
+        rows.retain(|r| r["Rule"] == rule);
+        rows
+    };
+    for (rule, key) in [
+        ("sold soon", keys[0]),
+        ("cut", keys[1]),
+        ("back", keys[0]),
+        ("gone", keys[3]),
+    ] {
+        let events = told(rule);
+        let own: Vec<&Value> = events
+            .iter()
+            .filter(|e| e["ResourceRecordKey"] == key.to_string())
+            .collect();
+        assert_eq!(own.len(), 1, "{rule}: {text}");
+    }
+    let cut = &told("cut")[0];
+    assert!(
+        cut["NewValue"].as_f64() < cut["PreviousValue"].as_f64(),
+        "{cut}"
+    );
+    assert_eq!(fed(&["watch"]), "", "nothing twice");
+    assert_eq!(
+        sequences(&fed(&["watch", "--since", "0"])),
+        sequences(&text)
+    );
+
+    // What the runs cost, and how the store is.
+    let reports = rows(&fed(&["report", "-o", "ndjson"]));
+    let last = reports.iter().find(|r| r["Kind"] == "incremental").unwrap();
+    assert!(last["Requests"].as_u64() >= Some(2), "{last}");
+    assert!(last["ReceivedBytes"].as_u64() > Some(1_000), "{last}");
+    if cfg!(target_os = "linux") {
+        assert!(last["PeakMemoryBytes"].as_u64() > Some(1 << 20), "{last}");
+    }
+    let run = last["Run"].to_string();
+    let text = fed(&["report", &run, "-o", "table"]);
+    assert!(
+        text.contains("requests") && text.contains("complete"),
+        "{text}"
+    );
+    let summary = &rows(&fed(&["report", "--summary", "-o", "ndjson"]))[0];
+    assert_eq!(summary["Complete"], summary["Runs"], "{summary}");
+    assert_eq!(
+        rows(&fed(&["report", "--last", "1", "--resource", "Property"])).len(),
+        1
+    );
+    ended(&mut relist(folder, &["report", "999"]), 2);
+    let metrics = fed(&["status", "--prometheus"]);
+    let records = fed(&["query", "Property"]).lines().count();
+    let line = format!("relist_records{{resource=\"Property\"}} {records}\n");
+    assert!(metrics.contains(&line), "{metrics}");
+    assert!(
+        metrics.contains("relist_watch_lag{watcher=\"watch\"} 0"),
+        "{metrics}"
+    );
+    fed(&["status", "--max-age", "1h"]);
+    std::thread::sleep(Duration::from_millis(1_100));
+    let (_, err) = ended(&mut relist(folder, &["status", "--max-age", "1s"]), 6);
+    assert!(err.contains("Property"), "{err}");
+
+    // Tracked fields, of one listing.
+    let key = keys[1].to_string();
+    let tracked = rows(&fed(&["changes", "--listing", &key, "--track", "price"]));
+    let tracked: Vec<&str> = tracked
+        .iter()
+        .map(|r| r["FieldName"].as_str().unwrap())
+        .collect();
+    assert!(tracked.contains(&"ListPrice"), "{tracked:?}");
+    assert!(
+        tracked.iter().all(|f| f.ends_with("ListPrice")),
+        "{tracked:?}"
+    );
+    let all = rows(&fed(&["changes", "--listing", &key]));
+    assert!(all.len() > tracked.len());
+    ended(&mut relist(folder, &["changes", "--track", "prise"]), 2);
+}
+
+#[test]
+fn a_watcher_that_is_killed_after_a_delivery_delivers_again_and_loses_nothing() {
+    let folder = watched(40);
+    let folder = folder.path();
+    prices(folder, (1..=40).map(|key| (key, 900)));
+    // The command takes the event; then, every third time, the watcher dies before it knows.
+    let command = "cat >> got; test $(($(wc -l < got) % 3)) -ne 0 || kill -9 $PPID";
+    let mut kills = 0;
+    loop {
+        let output = watch(folder, &["--exec", command]).output().unwrap();
+        match output.status.code() {
+            Some(code) => break assert_eq!(code, 0, "{output:?}"),
+            None => kills += 1,
+        }
+        assert!(kills < 100, "no progress");
+        done(folder, &["verify"]);
+    }
+    let got = sequences(&std::fs::read_to_string(folder.join("got")).unwrap());
+    let mut once = got.clone();
+    once.dedup();
+    assert_eq!(once, (41..=80).collect::<Vec<u64>>());
+    assert!(kills > 5, "{kills}");
+    assert_eq!(got.len(), once.len() + kills);
+    assert_eq!(ended(&mut watch(folder, &[]), 0).0, "");
+}
+
+#[test]
+fn a_command_that_fails_is_tried_again_and_the_position_stays() {
+    let folder = watched(3);
+    let folder = folder.path();
+    prices(folder, (1..=3).map(|key| (key, 900)));
+    let (_, err) = ended(&mut watch(folder, &["--exec", "exit 3"]), 1);
+    assert!(
+        err.contains("exited with 3") && err.contains("again in"),
+        "{err}"
+    );
+    assert!(err.contains("hint: nothing is lost"), "{err}");
+    // The second attempt succeeds.
+    let command = "test -e tried || { touch tried; exit 1; }; cat >> got";
+    ended(&mut watch(folder, &["--exec", command]), 0);
+    let got = std::fs::read_to_string(folder.join("got")).unwrap();
+    assert_eq!(sequences(&got), [4, 5, 6]);
+}
+
+#[test]
+fn a_watcher_works_beside_a_writer_and_one_at_a_time() {
+    let folder = watched(5);
+    let folder = folder.path();
+    prices(folder, (1..=5).map(|key| (key, 900)));
+    let held = Store::open(folder.join("relist.redb")).unwrap();
+    let (out, _) = ended(&mut watch(folder, &[]), 0);
+    assert_eq!(sequences(&out), [6, 7, 8, 9, 10]);
+    let file = folder.join("relist.redb.watch/watch.position");
+    assert!(file.exists());
+    assert_eq!(ended(&mut watch(folder, &[]), 0).0, "");
+    drop(held);
+    assert_eq!(ended(&mut watch(folder, &[]), 0).0, "");
+    assert!(!file.exists());
+    let store = Store::open_read_only(folder.join("relist.redb")).unwrap();
+    let position = store.snapshot().unwrap().position("watch").unwrap();
+    assert_eq!(position.map(|p| p.sequence), Some(10));
+    drop(store);
+
+    // One that follows sees what other processes write, and keeps its name to itself.
+    let mut follower = watch(folder, &["--follow", "--every", "1s", "--to", "events"])
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    let lines = || std::fs::read_to_string(folder.join("events")).unwrap_or_default();
+    let wait = |count: usize| {
+        while lines().lines().count() < count {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{}", lines());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    prices(folder, (1..=5).map(|key| (key, 800)));
+    wait(5);
+    ended(&mut watch(folder, &[]), 4);
+    prices(folder, (1..=5).map(|key| (key, 700)));
+    wait(10);
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    assert_eq!(sequences(&lines()), (11..=20).collect::<Vec<u64>>());
+    assert_eq!(ended(&mut watch(folder, &[]), 0).0, "");
+}
+
+/// A receiver that answers with these statuses in turn (0 hangs up), then with 200; and what it
+/// was sent: the signature and the body.
+fn receiver(statuses: &'static [u16]) -> (String, Arc<Mutex<Vec<(String, Vec<u8>)>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook?key=s3cret", listener.local_addr().unwrap());
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let shared = Arc::clone(&taken);
+    std::thread::spawn(move || {
+        let mut statuses = statuses.iter();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let (mut bytes, mut piece) = (Vec::new(), [0; 4_096]);
+            let (head, body) = loop {
+                let count = stream.read(&mut piece).unwrap();
+                bytes.extend_from_slice(&piece[..count]);
+                let end = bytes.windows(4).position(|w| w == b"\r\n\r\n");
+                let Some(end) = end else { continue };
+                let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+                let length = head.split("content-length: ").nth(1).unwrap();
+                let length: usize = length.lines().next().unwrap().parse().unwrap();
+                if bytes.len() >= end + 4 + length {
+                    break (head, bytes[end + 4..].to_vec());
+                }
+            };
+            let status = *statuses.next().unwrap_or(&200);
+            let signature = head.split("relist-signature: ").nth(1).unwrap_or_default();
+            let signature = signature.lines().next().unwrap_or_default().to_owned();
+            shared.lock().unwrap().push((signature, body));
+            if status != 0 {
+                let answer = format!(
+                    "HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                );
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        }
+    });
+    (url, taken)
+}
+
+#[test]
+fn a_webhook_is_signed_and_tried_again() {
+    use aws_lc_rs::hmac;
+    let folder = watched(2);
+    let folder = folder.path();
+    prices(folder, (1..=2).map(|key| (key, 900)));
+    let (url, taken) = receiver(&[500, 0, 204, 429, 200]);
+    let secret = "a-secret-of-the-receiver";
+    let mut command = watch(folder, &["--to", &url]);
+    ended(command.env("RELIST_WEBHOOK_SECRET", secret), 0);
+    let taken = taken.lock().unwrap();
+    assert_eq!(taken.len(), 5);
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    for (signature, body) in taken.iter() {
+        let mut expected = "sha256=".to_owned();
+        for byte in hmac::sign(&key, body).as_ref() {
+            let _ = write!(expected, "{byte:02x}");
+        }
+        assert_eq!(*signature, expected);
+    }
+    let sent: Vec<u64> = taken
+        .iter()
+        .flat_map(|(_, body)| sequences(std::str::from_utf8(body).unwrap()))
+        .collect();
+    assert_eq!(sent, [3, 3, 3, 4, 4]);
+}
+
+#[test]
+fn a_webhook_that_refuses_keeps_the_position_and_no_secret_is_shown() {
+    let folder = watched(1);
+    let folder = folder.path();
+    prices(folder, std::iter::once((1, 900)));
+    let (url, taken) = receiver(&[400]);
+    let (out, err) = ended(&mut watch(folder, &["--to", &url]), 1);
+    assert!(err.contains("answered 400"), "{err}");
+    assert!(!format!("{out}{err}").contains("s3cret"), "{err}");
+    ended(&mut watch(folder, &["--to", &url]), 0);
+    let taken = taken.lock().unwrap();
+    assert_eq!(taken.len(), 2);
+    assert!(taken[0].0.is_empty(), "signed without a secret");
+    let (_, err) = ended(&mut watch(folder, &["--to", "http://example.com/"]), 2);
+    assert!(err.contains("loopback"), "{err}");
+}
+
+#[test]
+fn every_record_is_handed_to_a_command_or_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    prices(folder, (1..=1_000).map(|key| (key, key)));
+    let keys = |file: &str| -> Vec<u64> {
+        let text = std::fs::read_to_string(folder.join(file)).unwrap();
+        let rows = rows(&text);
+        let mut keys: Vec<u64> = rows
+            .iter()
+            .map(|r| r["ListingKeyNumeric"].as_u64().unwrap())
+            .collect();
+        keys.sort_unstable();
+        keys
+    };
+    let each = |args: &[&str]| {
+        let mut command = relist(folder, &["each", "Property", "--batch", "100"]);
+        command.args(args);
+        command
+    };
+    // Four at once; a file of its own for each batch, so that no line is torn.
+    let command = "cat > part-$RELIST_BATCH";
+    ended(&mut each(&["--jobs", "4", "--exec", command]), 0);
+    let parts: Vec<u64> = (1..=10).flat_map(|n| keys(&format!("part-{n}"))).collect();
+    assert_eq!(parts, (1..=1_000).collect::<Vec<u64>>());
+    // A batch that fails at first, and one that always does.
+    let command = "cat > in; case $RELIST_BATCH in 2) test -e two || { touch two; exit 1; };; \
+                   5) exit 9;; esac; cat in >> all";
+    let (_, err) = ended(&mut each(&["--retries", "1", "--exec", command]), 6);
+    assert!(err.contains("batch 5 failed, tried 2 times"), "{err}");
+    assert!(
+        err.contains("exited with 9: 401 to 500 (100 records)"),
+        "{err}"
+    );
+    assert!(err.contains("--after 400"), "{err}");
+    let rest: Vec<u64> = (1..=400).chain(501..=1_000).collect();
+    assert_eq!(keys("all"), rest);
+    // From behind a key, and only some fields of some records.
+    let args = ["--after", "400", "--filter", "ListPrice le 402"];
+    let select = ["--select", "ListPrice", "--exec", "cat >> few"];
+    ended(each(&args).args(select), 0);
+    let few = std::fs::read_to_string(folder.join("few")).unwrap();
+    assert_eq!(few, "{\"ListPrice\":401}\n{\"ListPrice\":402}\n");
+    ended(
+        &mut each(&["--filter", "ListPrize le 1", "--exec", "cat"]),
+        2,
+    );
+}
+
+#[test]
+fn mistakes_are_named() {
+    let folder = watched(1);
+    let folder = folder.path();
+    let (_, err) = ended(&mut relist(folder, &["watch"]), 2);
+    assert!(err.contains("no rule"), "{err}");
+    let (_, err) = ended(&mut relist(folder, &["watch", "--rule", "sold"]), 2);
+    assert!(err.contains("price-drop:5"), "{err}");
+    let (_, err) = ended(&mut watch(folder, &["--since", "99"]), 2);
+    assert!(err.contains("99"), "{err}");
+    let (_, err) = ended(&mut watch(folder, &["--name", "../x"]), 2);
+    assert!(err.contains("letters"), "{err}");
+    // The store of yesterday, with the position of today.
+    std::fs::copy(folder.join("relist.redb"), folder.join("old.redb")).unwrap();
+    prices(folder, std::iter::once((1, 900)));
+    ended(&mut watch(folder, &["--to", "events"]), 0);
+    let held = Store::open(folder.join("relist.redb")).unwrap();
+    one_more(&held);
+    ended(&mut watch(folder, &["--to", "events"]), 0);
+    drop(held);
+    std::fs::rename(folder.join("old.redb"), folder.join("relist.redb")).unwrap();
+    let (_, err) = ended(&mut watch(folder, &[]), 1);
+    assert!(err.contains("older copy"), "{err}");
+    ended(&mut watch(folder, &["--since", "1"]), 0);
+}
+
+/// One more change, by a writer that goes on.
+fn one_more(store: &Store) {
+    let text = r#"{"value":[{"ListingKeyNumeric":1,"ListPrice":1}]}"#;
+    let mut txn = store.begin_write(relist::value::Timestamp(0)).unwrap();
+    txn.apply_page("Property", "one", text.as_bytes()).unwrap();
+    txn.commit().unwrap();
+}
