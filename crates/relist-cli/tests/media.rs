@@ -122,7 +122,11 @@ impl World {
     fn files(&self) -> Vec<PathBuf> {
         let mut out = Vec::new();
         let root = self.folder.path().join("media");
-        for folder in fs::read_dir(root).unwrap() {
+        // A run that was killed early made none.
+        let Ok(folders) = fs::read_dir(root) else {
+            return out;
+        };
+        for folder in folders {
             let path = folder.unwrap().path();
             if path.is_dir() {
                 out.extend(fs::read_dir(path).unwrap().map(|f| f.unwrap().path()));

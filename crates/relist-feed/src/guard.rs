@@ -172,7 +172,7 @@ mod tests {
             "https://[fd12::1]/a",
             "https://[fe80::1]/a",
             "https://[ff02::1]/a",
-            "https:///a",
+            "https://",
             "/a.jpg",
             "",
         ] {

@@ -19,26 +19,36 @@
 // The order of these lines is the order of the layers: a module names only those above it.
 mod stats;
 mod token;
+mod credentials;
 mod error;
 mod url;
+mod quota;
+mod media;
 mod profile;
 mod policy;
 mod retry;
 mod body;
 mod transport;
+mod authority;
+mod keylist;
 mod client;
 mod guard;
-mod media;
+mod fetch;
 mod webhook;
+mod doctor;
 
 pub use client::WebApi;
+pub use credentials::Credentials;
+pub use doctor::{Check, MOST_REQUESTS, Verdict, doctor};
 pub use error::ConfigError;
+pub use fetch::{MediaClient, MediaLimits};
 pub use guard::MediaGuard;
-pub use media::{MediaClient, MediaLimits};
+pub use media::{MediaRules, MediaVia};
 pub use profile::{
-    Auth, Cursor, Deletes, EnumLiterals, Filters, FlagValue, MediaRules, Paging, Profile,
-    ResourceProfile, ResourceRules, Walk,
+    Auth, Cursor, Deletes, EnumLiterals, Filters, FlagValue, Paging, Profile, ResourceProfile,
+    ResourceRules, SendCredentials, Walk,
 };
+pub use quota::{HeaderRule, Per, Quota, QuotaError, QuotaRules, Usage, WindowRule};
 pub use retry::{Clock, RetryPolicy, SystemClock};
 pub use stats::{Counters, Stats};
 pub use token::{Token, TokenError};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use relist::keycode::Key;
 use relist::media::{MediaFiles, MediaOptions, MediaPolicy, MediaReport, OnDelete, Refreshed};
 use relist::store::{MediaEntry, MediaState, Snapshot};
-use relist_feed::{MediaClient, MediaGuard, MediaLimits};
+use relist_feed::{Credentials, MediaClient, MediaGuard, MediaLimits};
 
 use crate::app::App;
 use crate::args::{self, MediaAction, quoted_path};
@@ -68,8 +68,13 @@ fn sync(app: &mut App<'_>, args: &args::MediaSync) -> Result<Exit, Failure> {
             .with_hint("media need a feed: relist init writes relist.toml"));
     };
     let profile = feed::profile(&config)?;
-    let token = feed::token(app, &config)?.ok_or_else(feed::no_token)?;
-    let api = feed::connect(app, &config, profile.clone(), token.clone())?;
+    let credentials =
+        feed::credentials(app, &config, &profile)?.ok_or_else(|| feed::no_credentials(&profile))?;
+    let token = match &credentials {
+        Credentials::Token(token) => Some(token.clone()),
+        _ => None,
+    };
+    let api = feed::connect(app, &config, profile.clone(), credentials)?;
     let mut limits = MediaLimits::default();
     limits.bytes = config.media.max_bytes.unwrap_or(limits.bytes);
     let guard = MediaGuard {
@@ -78,19 +83,20 @@ fn sync(app: &mut App<'_>, args: &args::MediaSync) -> Result<Exit, Failure> {
     };
     let stop = Arc::clone(&app.environment.stop);
     let network = feed::network(&config)?;
-    let client = MediaClient::new(&profile.media, &token, guard, limits, &network, stop)?;
+    let client = MediaClient::new(
+        &profile.media,
+        token.as_ref(),
+        guard,
+        limits,
+        &network,
+        stop,
+    )?;
     let store = app.open_writer()?;
     let folder = folder(app, Some(&config), args.dir.as_deref())?;
     let files = MediaFiles::open(&folder)?;
     app.detail(&format!("files {}", quoted_path(&folder)));
     (app.environment.catch_interrupt)(&app.environment.stop);
-    let policy = MediaPolicy {
-        on_delete: match config.media.on_delete {
-            config::OnDelete::Remove => OnDelete::Remove,
-            config::OnDelete::Keep => OnDelete::Keep,
-        },
-        ask: config.media.ask.unwrap_or(true),
-    };
+    let policy = policy(&config);
     let begun = app.now();
     if args.retry {
         let again = store.retry_media(app.now())?;
@@ -122,6 +128,16 @@ fn sync(app: &mut App<'_>, args: &args::MediaSync) -> Result<Exit, Failure> {
     bar.clear();
     let micros = app.now().0 - begun.0;
     print(app, &report, refreshed, micros)
+}
+
+fn policy(config: &Config) -> MediaPolicy {
+    MediaPolicy {
+        on_delete: match config.media.on_delete {
+            config::OnDelete::Remove => OnDelete::Remove,
+            config::OnDelete::Keep => OnDelete::Keep,
+        },
+        ask: config.media.ask.unwrap_or(true),
+    }
 }
 
 fn print(
