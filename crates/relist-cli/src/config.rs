@@ -43,6 +43,9 @@ pub(crate) struct Config {
     pub(crate) proxy: Option<String>,
     /// Certificates of authorities to trust.
     pub(crate) ca_file: Option<PathBuf>,
+    /// Photos and documents.
+    #[serde(default)]
+    pub(crate) media: MediaConfig,
     /// Lists of fields, by name.
     #[serde(default)]
     pub(crate) track: BTreeMap<String, Vec<String>>,
@@ -61,6 +64,33 @@ pub(crate) struct Config {
     /// Where it was read from.
     #[serde(skip)]
     pub(crate) path: PathBuf,
+}
+
+/// What `[media]` in `relist.toml` says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct MediaConfig {
+    /// The folder of the files.
+    pub(crate) dir: Option<PathBuf>,
+    /// What becomes of the files of a deleted listing.
+    pub(crate) on_delete: OnDelete,
+    /// The only hosts files are fetched from.
+    pub(crate) hosts: Vec<String>,
+    /// The most bytes a file may have.
+    pub(crate) max_bytes: Option<usize>,
+    /// Whether listings are asked one by one where the store holds nothing of their media.
+    pub(crate) ask: Option<bool>,
+    /// Whether this machine itself may be asked, by http too.
+    pub(crate) allow_loopback: bool,
+}
+
+/// What becomes of the files of a deleted listing.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnDelete {
+    #[default]
+    Remove,
+    Keep,
 }
 
 /// The table `[watch]`.
@@ -130,6 +160,28 @@ impl Config {
     }
 }
 
+/// Sections that not every configuration has, each a comment.
+const OPTIONAL_SECTIONS: &str = "\
+    # Lists of fields, for relist changes --track NAME.\n\
+    # [track]\n\
+    # price = [\"ListPrice\", \"OriginalListPrice\"]\n\
+    \n\
+    # What relist watch looks for. More kinds of rules are in docs/watch.md.\n\
+    # [[watch.rule]]\n\
+    # name = \"under contract\"\n\
+    # on = \"transition\"\n\
+    # from = \"Active\"\n\
+    # to = \"Pending\"\n\
+    \n\
+    # What `relist schedule run` does, where the usual jobs are not wanted: one of `cron`,\n\
+    # `every` and `after` (a job's name) for each. `relist schedule list` shows them.\n\
+    # [schedule]\n\
+    # timezone = \"America/Denver\"\n\
+    # [[job]]\n\
+    # name = \"full\"\n\
+    # run = \"sync --full\"\n\
+    # cron = \"0 2 * * SUN\"\n";
+
 /// The text of a new `relist.toml`.
 pub(crate) fn template(
     provider: &str,
@@ -176,28 +228,18 @@ pub(crate) fn template(
          # proxy = \"http://proxy.example:3128\"\n\
          # ca_file = \"company-ca.pem\"\n\
          \n\
+         # Photos and documents: relist media sync.\n\
+         # [media]\n\
+         # dir = \"media\"\n\
+         # on_delete = \"keep\"\n\
+         # hosts = [\".example.com\"]\n\
+         # max_bytes = 52428800\n\
+         \n\
          # Values that some providers' profiles ask for.\n\
-         {variables}\
+         {variables}\n\
          \n\
-         # Lists of fields, for relist changes --track NAME.\n\
-         # [track]\n\
-         # price = [\"ListPrice\", \"OriginalListPrice\"]\n\
-         \n\
-         # What relist watch looks for. More kinds of rules are in docs/watch.md.\n\
-         # [[watch.rule]]\n\
-         # name = \"under contract\"\n\
-         # on = \"transition\"\n\
-         # from = \"Active\"\n\
-         # to = \"Pending\"\n\
-         \n\
-         # What `relist schedule run` does, where the usual jobs are not wanted: one of `cron`,\n\
-         # `every` and `after` (a job's name) for each. `relist schedule list` shows them.\n\
-         # [schedule]\n\
-         # timezone = \"America/Denver\"\n\
-         # [[job]]\n\
-         # name = \"full\"\n\
-         # run = \"sync --full\"\n\
-         # cron = \"0 2 * * SUN\"\n",
+         {}",
+        OPTIONAL_SECTIONS,
         known = relist_feed::Profile::names().collect::<Vec<_>>().join(", "),
         provider = quote(provider),
         store = quote(&store.to_string_lossy()),
@@ -216,9 +258,9 @@ fn variables(provider: &str) -> String {
         let _ = writeln!(out, "{section}{name} = {}", toml::Value::from(value));
     }
     if out.is_empty() {
-        "# [variables]\n# system = \"actris\"\n".clone_into(&mut out);
+        return "# [variables]\n# system = \"actris\"".to_owned();
     }
-    out
+    out.trim_end().to_owned()
 }
 
 /// Why there is no configuration, and how to get one.

@@ -14,6 +14,7 @@
 mod count;
 mod deletes;
 mod events;
+mod photos;
 mod policy;
 mod reconcile;
 mod refresh;
@@ -254,6 +255,9 @@ impl SyncRun<'_> {
         if let Some(feed) = self.policy.deletes.clone() {
             self.deletes(session, source, &feed, started)?;
         }
+        if !self.photos(session, source, started.filter(|_| full))? {
+            return Ok(false);
+        }
         let done = (self.options.now)();
         self.checkpoint.last_complete = Some(done);
         if full {
@@ -283,11 +287,6 @@ impl SyncRun<'_> {
                 Ok(())
             }
             Count::Fits if full && self.whole => self.sweep(session, source, |_| true),
-            // A walk that went on from an earlier run does not know what that run met. A first walk
-            // has nothing to miss; a later one compares the keys.
-            Count::Fits if full && self.checkpoint.state == SyncState::Live => {
-                self.reconcile(session, source)
-            }
             Count::Fits => Ok(()),
         }
     }
