@@ -29,8 +29,8 @@ fn story(states: &[&str]) -> Fresh {
             fresh.ingest("Deleted", &[("d", GONE)], at);
             continue;
         }
-        let (price, status) = state.split_once(' ').unwrap();
-        fresh.ingest("Property", &[("p", page("a", price, status, "Provo"))], at);
+        let (price, words) = state.split_once(' ').unwrap();
+        fresh.ingest("Property", &[("p", page("a", price, words, "Provo"))], at);
     }
     fresh.verify();
     fresh

@@ -24,7 +24,7 @@ pub(crate) enum Delivery {
     /// To the end of a file; arrived when they are on the disk.
     File(File, PathBuf),
     /// To an address; arrived when it answers 2xx.
-    Webhook(Webhook),
+    Webhook(Box<Webhook>),
     /// To a command, one by one; arrived when it exits with 0.
     Command {
         /// What the shell runs.
@@ -70,7 +70,8 @@ impl Delivery {
         stop: &Arc<AtomicBool>,
     ) -> Result<Self, Failure> {
         let webhook = Webhook::new(url, secret, Limits::default(), network)?;
-        Ok(Delivery::Webhook(webhook.with_stop(Arc::clone(stop))))
+        let webhook = webhook.with_stop(Arc::clone(stop));
+        Ok(Delivery::Webhook(Box::new(webhook)))
     }
 
     /// Delivers the events of one change, in order. After an error none of them counts.

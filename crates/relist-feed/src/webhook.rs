@@ -227,7 +227,10 @@ mod tests {
             ("s3cret", "expected https"),
         ] {
             let error = parse(url).unwrap_err().to_string();
-            assert!(error.contains(expect) && !error.contains("s3cret"), "{error}");
+            assert!(
+                error.contains(expect) && !error.contains("s3cret"),
+                "{error}"
+            );
         }
         assert!(parse("https://example.com/hook?key=1").is_ok());
         assert!(parse("http://127.0.0.1:8080/").is_ok());

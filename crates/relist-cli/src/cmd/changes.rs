@@ -83,9 +83,10 @@ fn fields(app: &App<'_>, snapshot: &Snapshot, args: &Changes) -> Result<Vec<Stri
         let track = app.config()?.map(|c| c.track).unwrap_or_default();
         let Some(list) = track.get(name).filter(|list| !list.is_empty()) else {
             let known: Vec<&str> = track.keys().map(String::as_str).collect();
-            let hint = match known.is_empty() {
-                true => format!("a table [track] in relist.toml: {name} = [\"ListPrice\"]"),
-                false => format!("[track] in relist.toml has {}", known.join(", ")),
+            let hint = if known.is_empty() {
+                format!("a table [track] in relist.toml: {name} = [\"ListPrice\"]")
+            } else {
+                format!("[track] in relist.toml has {}", known.join(", "))
             };
             return Err(Failure::usage(
                 format!("no list of fields named {name}"),

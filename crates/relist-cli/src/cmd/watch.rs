@@ -114,9 +114,10 @@ fn delivery(
     config: Option<&Config>,
 ) -> Result<Option<Delivery>, Failure> {
     let typed = args.exec.is_some() || args.to.is_some();
-    let (to, exec) = match typed {
-        true => (args.to.as_deref(), args.exec.as_deref()),
-        false => (settings.to.as_deref(), settings.exec.as_deref()),
+    let (to, exec) = if typed {
+        (args.to.as_deref(), args.exec.as_deref())
+    } else {
+        (settings.to.as_deref(), settings.exec.as_deref())
     };
     match (to, exec) {
         (Some(_), Some(_)) => Err(Failure::usage(
@@ -317,9 +318,10 @@ impl Watcher {
     ) -> Result<bool, Failure> {
         let Some(delivery) = delivery else {
             for event in events {
-                match app.is_text() {
-                    true => writeln!(app.out, "{}", line(event))?,
-                    false => writeln!(app.out, "{}", event.to_json())?,
+                if app.is_text() {
+                    writeln!(app.out, "{}", line(event))?;
+                } else {
+                    writeln!(app.out, "{}", event.to_json())?;
                 }
             }
             app.out.flush()?;

@@ -254,9 +254,12 @@ impl Events<'_> {
             Operation::Relist => self.relist_edits(change, key, &wanted, back)?,
             Operation::Insert | Operation::Delete | Operation::Schema => Vec::new(),
         };
-        edits.retain(|edit| match back {
-            true => is(&edit.new, ACTIVE),
-            false => meets(condition, edit),
+        edits.retain(|edit| {
+            if back {
+                is(&edit.new, ACTIVE)
+            } else {
+                meets(condition, edit)
+            }
         });
         Ok(edits.into_iter().map(Some).collect())
     }
