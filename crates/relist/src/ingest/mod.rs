@@ -171,6 +171,7 @@ impl Store {
         session.note_cost(Traffic::default(), progress.peak_memory());
         session.finish(result, |report| match report.quarantined {
             0 => Outcome::Complete,
+            1 => Outcome::Degraded("a page or record is in quarantine".to_owned()),
             n => Outcome::Degraded(format!("{n} pages or records are in quarantine")),
         })
     }

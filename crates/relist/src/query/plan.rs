@@ -75,6 +75,7 @@ impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Access::Nothing => f.write_str("none: the filter is false for every record"),
+            Access::Keys(keys) if keys.len() == 1 => f.write_str("one key looked up"),
             Access::Keys(keys) => write!(f, "{} keys looked up", keys.len()),
             Access::Scan => f.write_str("scan of all records in order of key"),
         }

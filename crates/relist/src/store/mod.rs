@@ -228,8 +228,8 @@ impl Store {
     /// Has the engine check every page of the file.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when it found damage. [`Error::Usage`] when opened for reading, or while a
-    /// snapshot is held.
+    /// [`Error::Corrupt`] when it found damage. [`Error::Usage`] when opened for reading, or while
+    /// a snapshot is held.
     pub fn check_integrity(&mut self) -> Result<()> {
         let Some(engine_of_one) = Arc::get_mut(&mut self.engine) else {
             return Err(Error::Usage(

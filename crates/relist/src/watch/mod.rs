@@ -3,8 +3,8 @@
 //! A rule says what to look for; [`Snapshot::events`] reads the changes after a sequence and gives
 //! the events of each. Nothing is remembered between two calls but that sequence: whoever delivers
 //! the events keeps it (see [`WriteTxn::set_position`](crate::store::WriteTxn::set_position)) and
-//! moves it only when they are delivered. So each event comes at least once, with the same sequence,
-//! rule and field each time, by which its receiver tells a repetition.
+//! moves it only when they are delivered. So each event comes at least once, with the same
+//! sequence, rule and field each time, by which its receiver tells a repetition.
 
 mod rule;
 
@@ -118,9 +118,9 @@ impl Snapshot {
     /// `now` is what `now()` means in the filters.
     ///
     /// # Errors
-    /// [`Error::UnknownResource`], [`Error::Query`] for a filter that does not fit, [`Error::Usage`]
-    /// for a field that the resource does not have or a sequence that is not reached yet,
-    /// [`Error::Pruned`] when changes after `since` are not held any more.
+    /// [`Error::UnknownResource`], [`Error::Query`] for a filter that does not fit,
+    /// [`Error::Usage`] for a field that the resource does not have or a sequence that is not
+    /// reached yet, [`Error::Pruned`] when changes after `since` are not held any more.
     pub fn events(&self, rules: &[Rule], since: u64, now: Timestamp) -> Result<Events<'_>> {
         let since = self.resolve(AsOf::Sequence(since))?;
         let rules = rules.iter().map(|rule| self.bind_rule(rule, now));
