@@ -124,15 +124,11 @@ impl<'a> App<'a> {
         }
     }
 
+    /// The content of an environment variable, when there is any.
     pub(crate) fn variable(&self, name: &str) -> Option<String> {
         let value = (self.environment.variable)(name)?;
         let value = value.to_string_lossy().into_owned();
         (!value.is_empty()).then_some(value)
-    }
-
-    /// The content of the variable that holds the token.
-    pub(crate) fn token_variable(&self) -> Option<String> {
-        self.variable(crate::feed::TOKEN_VARIABLE)
     }
 
     /// A path as it was typed, from the current directory.

@@ -94,6 +94,8 @@ pub(crate) enum Command {
     Status(Status),
     /// Check that all parts of the store agree
     Verify,
+    /// Try the feed on the rules of its profile, and say what differs
+    Doctor(Doctor),
     /// Look at what could not be applied
     Quarantine(Quarantine),
     /// Write records to a file
@@ -102,6 +104,15 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Print the completions of a shell
     Completions(Completions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// The resource to try them on [default: the first of the profile's]
+    pub(crate) resource: Option<String>,
+    /// Print a built-in profile, to start one of your own from, and ask the feed nothing
+    #[arg(long, value_name = "NAME", conflicts_with = "resource")]
+    pub(crate) print_profile: Option<String>,
 }
 
 #[derive(Debug, Args)]

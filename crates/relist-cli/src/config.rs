@@ -29,6 +29,10 @@ pub(crate) struct Config {
     pub(crate) store: Option<PathBuf>,
     /// The token's file.
     pub(crate) token_file: Option<PathBuf>,
+    /// The client id, for providers that give tokens by client credentials.
+    pub(crate) client_id: Option<String>,
+    /// The file of the client's secret.
+    pub(crate) client_secret_file: Option<PathBuf>,
     /// The resources to sync.
     pub(crate) resources: Option<Vec<String>>,
     /// Values of the profile's variables.
@@ -46,6 +50,7 @@ pub(crate) struct Config {
     pub(crate) watch: Watch,
     /// What people try, and what must not be here.
     token: Option<IgnoredAny>,
+    client_secret: Option<IgnoredAny>,
     /// Where it was read from.
     #[serde(skip)]
     pub(crate) path: PathBuf,
@@ -93,11 +98,11 @@ impl Config {
                 "relist init --force writes a new file with every setting explained",
             )
         })?;
-        if config.token.is_some() {
+        if config.token.is_some() || config.client_secret.is_some() {
             return Err(Failure::usage(
-                format!("{}: a token does not belong here", path.display()),
-                "move it into a file of mode 0600 and name that by `token_file`, or into the \
-                 variable RELIST_TOKEN",
+                format!("{}: a secret does not belong here", path.display()),
+                "move it into a file of mode 0600 and name that by `token_file` or \
+                 `client_secret_file`, or into the variable RELIST_TOKEN or RELIST_CLIENT_SECRET",
             ));
         }
         if config.provider.is_some() && config.profile.is_some() {
@@ -130,6 +135,7 @@ pub(crate) fn template(
         Some(url) => format!("url = {}", quote(url)),
         None => "# url = \"https://api.example.com/reso/odata\"".to_owned(),
     };
+    let variables = variables(provider);
     let token_file = match token_file {
         Some(path) => format!("token_file = {}", quote(&path.to_string_lossy())),
         None => "# token_file = \"relist.token\"".to_owned(),
@@ -148,6 +154,10 @@ pub(crate) fn template(
          # The token is never in this file. It comes from the variable RELIST_TOKEN, or from a\n\
          # file that only you can read (chmod 600).\n\
          {token_file}\n\
+         # Where the provider gives tokens for a client's id and secret, the secret comes from\n\
+         # RELIST_CLIENT_SECRET, or from such a file.\n\
+         # client_id = \"..\"\n\
+         # client_secret_file = \"relist.secret\"\n\
          \n\
          # The store: one file, beside this one unless it says a path.\n\
          store = {store}\n\
@@ -160,8 +170,7 @@ pub(crate) fn template(
          # ca_file = \"company-ca.pem\"\n\
          \n\
          # Values that some providers' profiles ask for.\n\
-         # [variables]\n\
-         # system = \"actris\"\n\
+         {variables}\
          \n\
          # Lists of fields, for relist changes --track NAME.\n\
          # [track]\n\
@@ -177,6 +186,23 @@ pub(crate) fn template(
         provider = quote(provider),
         store = quote(&store.to_string_lossy()),
     )
+}
+
+/// The section of the variables that a provider's profile asks for.
+fn variables(provider: &str) -> String {
+    let profile = relist_feed::Profile::named(provider);
+    let asked = profile.map(|p| p.variables).unwrap_or_default();
+    let mut out = String::new();
+    for (name, value) in asked {
+        use std::fmt::Write as _;
+        let section = if out.is_empty() { "[variables]\n" } else { "" };
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{section}{name} = {}", toml::Value::from(value));
+    }
+    if out.is_empty() {
+        "# [variables]\n# system = \"actris\"\n".clone_into(&mut out);
+    }
+    out
 }
 
 /// Why there is no configuration, and how to get one.

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::token::Token;
+use crate::token::Secrets;
 use crate::url::shorten;
 
 /// What a body is expected to be.
@@ -32,7 +32,7 @@ pub(crate) fn judge(
     body: &[u8],
     content_type: &str,
     expect: Expect,
-    token: &Token,
+    secrets: &Secrets,
 ) -> Result<(), String> {
     let text = body.trim_ascii();
     if text.is_empty() {
@@ -41,7 +41,7 @@ pub(crate) fn judge(
     if is_html(text, content_type) || (expect == Expect::Json && text.starts_with(b"<")) {
         return Err(format!(
             "status 200 with {}",
-            explain(body, content_type, token)
+            explain(body, content_type, secrets)
         ));
     }
     match expect {
@@ -50,11 +50,11 @@ pub(crate) fn judge(
             body.len()
         )),
         Expect::Xml => Ok(()),
-        Expect::Json => judge_json(text, token),
+        Expect::Json => judge_json(text, secrets),
     }
 }
 
-fn judge_json(text: &[u8], token: &Token) -> Result<(), String> {
+fn judge_json(text: &[u8], secrets: &Secrets) -> Result<(), String> {
     let mut json = serde_json::Deserializer::from_slice(text);
     match json
         .deserialize_any(TopLevel)
@@ -64,7 +64,7 @@ fn judge_json(text: &[u8], token: &Token) -> Result<(), String> {
             "status 200 with an error: {}",
             quote(
                 &error_text(error.get()).unwrap_or_else(|| error.get().to_owned()),
-                token
+                secrets
             )
         )),
         Err(error) if error.is_eof() => Err(format!(
@@ -115,7 +115,7 @@ fn is_html(text: &[u8], content_type: &str) -> bool {
 }
 
 /// What the body of an error says, in a line: a server's `code: message` where there is one.
-pub(crate) fn explain(body: &[u8], content_type: &str, token: &Token) -> String {
+pub(crate) fn explain(body: &[u8], content_type: &str, secrets: &Secrets) -> String {
     let text = String::from_utf8_lossy(body);
     let text = text.trim();
     if text.is_empty() {
@@ -123,17 +123,20 @@ pub(crate) fn explain(body: &[u8], content_type: &str, token: &Token) -> String 
     }
     if is_html(text.as_bytes(), content_type) {
         return match title(text) {
-            Some(title) => format!("an HTML page, {:?}", quote(title, token)),
+            Some(title) => format!("an HTML page, {:?}", quote(title, secrets)),
             None => "an HTML page".to_owned(),
         };
     }
-    quote(&error_text(text).unwrap_or_else(|| text.to_owned()), token)
+    quote(
+        &error_text(text).unwrap_or_else(|| text.to_owned()),
+        secrets,
+    )
 }
 
 /// A server's words in one line: without the token, without control characters (they would move
 /// a terminal's cursor), not too long.
-fn quote(text: &str, token: &Token) -> String {
-    let clean: String = token
+fn quote(text: &str, secrets: &Secrets) -> String {
+    let clean: String = secrets
         .redact(text)
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
@@ -187,9 +190,10 @@ fn error_text(json: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::Token;
 
-    fn token() -> Token {
-        Token::from_env_value("T", "s3cr3t/token").unwrap()
+    fn token() -> Secrets {
+        Secrets::from(Token::from_env_value("T", "s3cr3t/token").unwrap())
     }
 
     fn page(body: &str) -> Result<(), String> {

@@ -6,35 +6,43 @@
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ::url::Url;
 use relist::error::{SourceError, SourceErrorKind};
 use relist::source::{Page, PageRequest, PageSource, QueryOptions, Traffic};
 use relist::value::Value;
 
+use crate::authority::Authority;
 use crate::body::Expect;
+use crate::credentials::Credentials;
 use crate::error::ConfigError;
-use crate::profile::Profile;
+use crate::keylist::{KeyPlace, keys_in};
+use crate::profile::{Paging, Profile, ResourceRules, Walk};
+use crate::quota::{Quota, QuotaError};
 use crate::retry::{self, Breaker, Clock, Decision, Fault, RetryPolicy, Spent, SystemClock};
 use crate::stats::Stats;
-use crate::token::Token;
-use crate::transport::{Answer, Ask, Limits, Network, Transport};
+use crate::transport::{Answer, Ask, Limits, Network, Seen, Transport};
 use crate::url::{ServiceRoot, shown};
 
 /// A RESO Web API: a source of pages over HTTPS.
 ///
-/// A clone shares the connections, the counters, the stop flag and the breaker with its original.
+/// A clone shares the connections, the counters, the stop flag, the token, the breaker and the
+/// quota with its original.
 /// It blocks; do not use it from an async runtime.
 #[derive(Clone)]
 pub struct WebApi {
     transport: Transport,
     root: Arc<ServiceRoot>,
     profile: Arc<Profile>,
-    token: Token,
+    authority: Arc<Authority>,
     policy: RetryPolicy,
     clock: Arc<dyn Clock>,
+    /// The calendar time when the clock stood at that: what passes since is measured by the clock,
+    /// so that a machine's time that is set does not move a window.
+    began: (SystemTime, Duration),
     breaker: Arc<Mutex<Breaker>>,
+    quota: Arc<Mutex<Quota>>,
 }
 
 /// Shows the service root and the profile's name, and no secret.
@@ -49,20 +57,23 @@ impl fmt::Debug for WebApi {
 
 impl WebApi {
     /// A client for the API at `base_url`, its service root. Nothing is sent yet.
+    ///
+    /// The profile's quota is kept in memory; [`WebApi::with_quota`] gives one that outlives the
+    /// process.
     pub fn new(
         profile: Profile,
         base_url: &str,
-        token: Token,
+        credentials: impl Into<Credentials>,
         limits: Limits,
     ) -> Result<Self, ConfigError> {
-        WebApi::with_network(profile, base_url, token, limits, &Network::default())
+        WebApi::with_network(profile, base_url, credentials, limits, &Network::default())
     }
 
     /// [`WebApi::new`] by way of a proxy, or with more certificate authorities.
     pub fn with_network(
         profile: Profile,
         base_url: &str,
-        token: Token,
+        credentials: impl Into<Credentials>,
         limits: Limits,
         network: &Network,
     ) -> Result<Self, ConfigError> {
@@ -71,15 +82,27 @@ impl WebApi {
         profile.filter(None, true)?;
         let agent = profile.user_agent.as_deref();
         let https = root.is_https();
+        let (authority, secrets) = Authority::new(&profile, credentials.into())?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         Ok(WebApi {
-            transport: Transport::new(token.clone(), limits, network, https, agent)?,
+            transport: Transport::new(secrets, limits, network, https, agent)?,
             root: Arc::new(root),
-            profile: Arc::new(profile),
-            token,
+            authority: Arc::new(authority),
             policy: RetryPolicy::default(),
-            clock: Arc::new(SystemClock::new()),
+            began: (clock.now(), clock.elapsed()),
+            clock,
             breaker: Arc::default(),
+            quota: Arc::new(Mutex::new(Quota::new(&profile.quota))),
+            profile: Arc::new(profile),
         })
+    }
+
+    /// Asks this quota before each request: one that was opened from a file knows what earlier
+    /// processes spent.
+    #[must_use]
+    pub fn with_quota(mut self, quota: Quota) -> Self {
+        self.quota = Arc::new(Mutex::new(quota));
+        self
     }
 
     /// Retries by another policy.
@@ -92,6 +115,7 @@ impl WebApi {
     /// Waits by another clock.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.began = (clock.now(), clock.elapsed());
         self.clock = clock;
         self
     }
@@ -161,17 +185,41 @@ impl WebApi {
         self.page(&self.built(resource, url)?, Ask::JSON)
     }
 
+    /// Asks as the profile says: with its clauses, its page size and its paths.
     fn query(&self, resource: &str, options: &QueryOptions) -> Result<Page, SourceError> {
-        let usage = |reason: String| self.refused(resource, &reason);
+        let rules = self.profile.rules(resource);
+        let mut path = rules.path.clone();
+        if let Some(keys_path) = &rules.keys_path {
+            if asks_for_keys(options, &rules, &self.profile) {
+                path.clone_from(keys_path);
+            } else if rules.walk == Walk::Keylist && options.page_size.is_some() {
+                return self.begin_keylist(&rules, options);
+            }
+        }
+        self.query_at(&rules, &path, options)
+    }
+
+    fn query_at(
+        &self,
+        rules: &ResourceRules,
+        path: &str,
+        options: &QueryOptions,
+    ) -> Result<Page, SourceError> {
+        let usage = |reason: String| self.refused(&rules.resource, &reason);
         let mut options = options.clone();
         // A first full sync adds its own clause: only the engine knows that it is one.
         options.filter = self
             .profile
             .filter(options.filter.as_deref(), false)
             .map_err(|e| usage(e.to_string()))?;
+        options.count &= rules.count;
+        if self.profile.paging == Paging::TopPerPage {
+            // Without $top such servers give pages of ten or twenty.
+            let size = options.page_size.take().or(rules.page_size);
+            options.top = options.top.or(size);
+        }
         let extra = self.profile.query.clone().into_iter();
-        let path = self.profile.rules(resource).path;
-        let url = self.root.query(&path, &options, extra).map_err(usage)?;
+        let url = self.root.query(path, &options, extra).map_err(usage)?;
         let ask = Ask {
             page_size: options.page_size,
             ..Ask::JSON
@@ -180,12 +228,19 @@ impl WebApi {
     }
 
     fn next(&self, resource: &str, link: &str) -> Result<Page, SourceError> {
-        let path = self.profile.rules(resource).path;
-        let url = self.root.next(&path, link).map_err(|reason| SourceError {
-            kind: SourceErrorKind::Malformed,
-            request: format!("the continuation link of {resource}"),
-            reason: self.token.redact(&reason),
-        })?;
+        let rules = self.profile.rules(resource);
+        if let Some(place) = KeyPlace::parse(link) {
+            let place = place.map_err(|reason| self.bad_link(resource, &reason))?;
+            return self.go_on_keylist(&rules, &place);
+        }
+        let keys = rules.keys_path.as_ref();
+        let path = keys.filter(|_| rules.walk == Walk::Keylist);
+        self.follow(resource, path.unwrap_or(&rules.path), link)
+    }
+
+    fn follow(&self, resource: &str, path: &str, link: &str) -> Result<Page, SourceError> {
+        let url = self.root.next(path, link);
+        let url = url.map_err(|reason| self.bad_link(resource, &reason))?;
         let ask = Ask {
             is_link: true,
             ..Ask::JSON
@@ -193,11 +248,92 @@ impl WebApi {
         self.page(&url, ask)
     }
 
+    /// The first page of a walk over a list of keys.
+    fn begin_keylist(
+        &self,
+        rules: &ResourceRules,
+        options: &QueryOptions,
+    ) -> Result<Page, SourceError> {
+        let place = KeyPlace::start(options);
+        let list = QueryOptions {
+            select: None,
+            expand: None,
+            page_size: rules.page_size_keys,
+            ..options.clone()
+        };
+        let path = rules.keys_path.clone().unwrap_or_default();
+        let list = self.query_at(rules, &path, &list)?;
+        self.records_of(rules, &place, &list)
+    }
+
+    /// The page of a walk over a list of keys that lies at a place in that list.
+    fn go_on_keylist(&self, rules: &ResourceRules, place: &KeyPlace) -> Result<Page, SourceError> {
+        let Some(link) = &place.link else {
+            let list = place.first();
+            let list = QueryOptions {
+                page_size: rules.page_size_keys,
+                ..list
+            };
+            let path = rules.keys_path.clone().unwrap_or_default();
+            let list = self.query_at(rules, &path, &list)?;
+            return self.records_of(rules, place, &list);
+        };
+        let path = rules.keys_path.clone().unwrap_or_default();
+        let list = self.follow(&rules.resource, &path, link)?;
+        self.records_of(rules, place, &list)
+    }
+
+    /// Fetches the records of the keys that come next in a page of keys.
+    fn records_of(
+        &self,
+        rules: &ResourceRules,
+        place: &KeyPlace,
+        list: &Page,
+    ) -> Result<Page, SourceError> {
+        let malformed = |reason: String| SourceError {
+            kind: SourceErrorKind::Malformed,
+            request: list.origin.clone(),
+            reason: self.transport.secrets.redact(&reason),
+        };
+        let key_field = rules.key.as_deref().unwrap_or_default();
+        let keys = keys_in(&list.body, key_field).map_err(malformed)?;
+        let link = keys.next_link.clone().or(list.next_link.clone());
+        let (asked, next) = place.step(&keys.literals, rules.keys_per_request, link);
+        let next_link = next.map(|next| next.to_link());
+        if asked.is_empty() {
+            return Ok(Page {
+                body: br#"{"value":[]}"#.to_vec(),
+                next_link,
+                ..list.clone()
+            });
+        }
+        let any: Vec<String> = asked
+            .iter()
+            .map(|key| format!("{key_field} eq {key}"))
+            .collect();
+        let options = QueryOptions {
+            filter: Some(any.join(" or ")),
+            select: place.select.clone(),
+            expand: place.expand.clone(),
+            ..QueryOptions::default()
+        };
+        let page = self.query_at(rules, &rules.path, &options)?;
+        Ok(Page { next_link, ..page })
+    }
+
+    fn bad_link(&self, resource: &str, reason: &str) -> SourceError {
+        SourceError {
+            kind: SourceErrorKind::Malformed,
+            request: format!("the continuation link of {resource}"),
+            reason: self.transport.secrets.redact(reason),
+        }
+    }
+
     fn page(&self, url: &Url, ask: Ask) -> Result<Page, SourceError> {
         let answer = self.get(url, ask)?;
         Ok(Page {
             body: answer.body,
-            origin: shown(url, &self.token),
+            origin: shown(url, &self.transport.secrets),
             server_time: answer.server_time,
             next_link: answer.next_link,
         })
@@ -208,7 +344,7 @@ impl WebApi {
         let fail = |kind, reason: String| SourceError {
             kind,
             request: self.describe(url),
-            reason: self.token.redact(&reason),
+            reason: self.transport.secrets.redact(&reason),
         };
         let mut spent = Spent::default();
         loop {
@@ -218,19 +354,21 @@ impl WebApi {
             if let Some(left) = self.with_breaker(|b| b.holds(self.clock.elapsed())) {
                 return Err(fail(SourceErrorKind::Unavailable, held(left)));
             }
-            self.transport.stats.request(spent.attempts > 0);
-            spent.attempts += 1;
-            let fault = match self.transport.attempt(url, ask, self.clock.now()) {
-                Ok(answer) => {
-                    self.with_breaker(Breaker::answered);
-                    return Ok(answer);
-                }
-                Err(fault) => fault,
+            let fault = match self.attempt(url, ask, spent.attempts > 0) {
+                Ok(answer) => return Ok(answer),
+                Err(Ended::Fault(fault)) => fault,
+                Err(Ended::Renewed) => continue,
+                Err(Ended::Over(kind, reason)) => return Err(fail(kind, reason)),
             };
+            spent.attempts += 1;
             if self.too_often(&fault) {
                 let hold = fault.retry_after.unwrap_or(self.policy.breaker_hold);
+                self.remember_hold(hold);
                 let reason = format!("{}; {}", fault.reason, held(hold));
                 return Err(fail(fault.kind, reason));
+            }
+            if let Some(time) = fault.retry_after {
+                self.remember_hold(time);
             }
             match self.policy.decide(&fault, spent, fastrand::f64()) {
                 Decision::GiveUp(why) if why.is_empty() => {
@@ -240,14 +378,77 @@ impl WebApi {
                     return Err(fail(fault.kind, format!("{} ({why})", fault.reason)));
                 }
                 Decision::Wait(time) => {
-                    let before = self.clock.elapsed();
-                    self.clock.sleep(time, &self.transport.stop);
-                    let slept = self.clock.elapsed().saturating_sub(before);
-                    self.transport.stats.waited(slept);
+                    self.wait(time);
                     spent.waited = spent.waited.saturating_add(time);
                 }
             }
         }
+    }
+
+    /// Sends once, when there is a token and the quota lets it through.
+    fn attempt(&self, url: &Url, ask: Ask, again: bool) -> Result<Answer, Ended> {
+        let token = self
+            .authority
+            .token(&self.transport, self.clock.elapsed())
+            .map_err(Ended::Fault)?;
+        self.admitted()?;
+        self.transport.stats.request(again);
+        let mut seen = Seen::default();
+        let (transport, now) = (&self.transport, self.clock.now());
+        let result = transport.attempt(url, ask, &token, now, &mut seen);
+        let header = |name: &str| seen.headers.get(name).and_then(|v| v.to_str().ok());
+        self.with_quota_of(|quota, now| quota.answered(now, seen.bytes, header));
+        match result {
+            Ok(answer) => {
+                self.with_breaker(Breaker::answered);
+                Ok(answer)
+            }
+            Err(fault) if fault.unauthenticated && self.authority.refused(&token) => {
+                Err(Ended::Renewed)
+            }
+            Err(fault) => Err(Ended::Fault(fault)),
+        }
+    }
+
+    /// Waits until the quota lets a request through, if that is not too long.
+    fn admitted(&self) -> Result<(), Ended> {
+        loop {
+            let (wait, why) = match self.with_quota_of(Quota::ask) {
+                Ok(()) => return Ok(()),
+                Err(QuotaError::Held { wait, why }) => (wait, why),
+                Err(error) => return Err(Ended::Over(SourceErrorKind::File, error.to_string())),
+            };
+            if wait > self.policy.quota_wait {
+                let reason = format!("{why}; the next may go in {}", retry::human(wait));
+                return Err(Ended::Over(SourceErrorKind::Unavailable, reason));
+            }
+            self.wait(wait);
+            if self.transport.stopped() {
+                return Err(Ended::Over(SourceErrorKind::Stopped, "stopped".to_owned()));
+            }
+        }
+    }
+
+    fn wait(&self, time: Duration) {
+        let before = self.clock.elapsed();
+        self.clock.sleep(time, &self.transport.stop);
+        let slept = self.clock.elapsed().saturating_sub(before);
+        self.transport.stats.waited(slept);
+    }
+
+    /// Lets the quota know that nothing is to be sent for a while, also by the next process.
+    fn remember_hold(&self, time: Duration) {
+        // The hold is in force; that it could not be written down shows at the next request.
+        drop(self.with_quota_of(|quota, now| quota.hold(now, time)));
+    }
+
+    fn with_quota_of<T>(&self, f: impl FnOnce(&mut Quota, SystemTime) -> T) -> T {
+        let passed = self.clock.elapsed().saturating_sub(self.began.1);
+        let now = self.began.0 + passed;
+        f(
+            &mut self.quota.lock().unwrap_or_else(PoisonError::into_inner),
+            now,
+        )
     }
 
     /// Counts an answer of 429, or forgets those counted; true when nothing more may be sent.
@@ -268,14 +469,14 @@ impl WebApi {
     }
 
     fn describe(&self, url: &Url) -> String {
-        format!("GET {}", shown(url, &self.token))
+        format!("GET {}", shown(url, &self.transport.secrets))
     }
 
     fn refused(&self, resource: &str, reason: &str) -> SourceError {
         SourceError {
             kind: SourceErrorKind::Refused,
             request: format!("a request for {resource}"),
-            reason: self.token.redact(reason),
+            reason: self.transport.secrets.redact(reason),
         }
     }
 
@@ -301,6 +502,27 @@ impl PageSource for WebApi {
             waited: counters.waited,
         }
     }
+}
+
+/// How an attempt ended without an answer.
+enum Ended {
+    /// The server or the network failed it.
+    Fault(Fault),
+    /// The token was refused, and there will be another.
+    Renewed,
+    /// It is over, whatever the policy says.
+    Over(SourceErrorKind, String),
+}
+
+/// Whether a query wants keys and stamps and nothing else.
+fn asks_for_keys(options: &QueryOptions, rules: &ResourceRules, profile: &Profile) -> bool {
+    let cursor = rules
+        .cursor_field
+        .as_deref()
+        .unwrap_or(&profile.cursor.field);
+    let known = |field: &str| Some(field) == rules.key.as_deref() || field == cursor;
+    let select = options.select.as_deref();
+    select.is_some_and(|fields| fields.split(',').all(|field| known(field.trim())))
 }
 
 /// The entity sets of a service document: those without a `kind`, or whose kind says so.
@@ -334,6 +556,7 @@ fn held(left: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::Token;
 
     #[test]
     fn service_documents() {

@@ -19,22 +19,32 @@
 // The order of these lines is the order of the layers: a module names only those above it.
 mod stats;
 mod token;
+mod credentials;
 mod error;
 mod url;
+mod quota;
+mod media;
 mod profile;
 mod policy;
 mod retry;
 mod body;
 mod transport;
+mod authority;
+mod keylist;
 mod client;
 mod webhook;
+mod doctor;
 
 pub use client::WebApi;
+pub use credentials::Credentials;
+pub use doctor::{Check, MOST_REQUESTS, Verdict, doctor};
 pub use error::ConfigError;
+pub use media::{MediaRules, MediaVia};
 pub use profile::{
     Auth, Cursor, Deletes, EnumLiterals, Filters, FlagValue, Paging, Profile, ResourceProfile,
-    ResourceRules, Walk,
+    ResourceRules, SendCredentials, Walk,
 };
+pub use quota::{HeaderRule, Per, Quota, QuotaError, QuotaRules, Usage, WindowRule};
 pub use retry::{Clock, RetryPolicy, SystemClock};
 pub use stats::{Counters, Stats};
 pub use token::{Token, TokenError};

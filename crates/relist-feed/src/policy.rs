@@ -1,7 +1,7 @@
 //! From a profile's rules to the engine's: a [`Policy`] for one resource.
 
 use relist::ingest::{DeletedFeed, GoneMark};
-use relist::sync::{Policy, WalkKind};
+use relist::sync::{EventFeed, Policy, WalkKind};
 
 use crate::error::ConfigError;
 use crate::profile::{Deletes, FlagValue, Paging, Profile, Walk};
@@ -22,15 +22,17 @@ impl Profile {
             key_field: rules.key,
             walk: match rules.walk {
                 Walk::Keyset => WalkKind::Keyset,
-                Walk::Nextlink => WalkKind::NextLink,
+                // The client itself turns a list of keys into a walk along links.
+                Walk::Nextlink | Walk::Keylist => WalkKind::NextLink,
             },
             page_size: rules.page_size,
-            page_size_keys: self.page_size_keys,
-            prefer_page_size: self.paging == Paging::Prefer,
+            page_size_keys: rules.page_size_keys,
+            // The client says it in `$top` where the server reads that as the size of a page.
+            prefer_page_size: self.paging != Paging::Top,
             cursor_field: rules.cursor_field,
             overlap_seconds: self.cursor.overlap_seconds,
             fraction_digits: self.cursor.fraction_digits,
-            events: None,
+            events: event_feed(&rules.deletes),
             gone: gone_mark(&rules.deletes),
             deletes: deleted_feed(rules.deletes),
             filter: None,
@@ -43,7 +45,7 @@ impl Profile {
 }
 
 fn gone_mark(deletes: &Deletes) -> Option<GoneMark> {
-    let Deletes::Flag { field, value } = deletes else {
+    let Deletes::Flag { field, value, .. } = deletes else {
         return None;
     };
     let value = match value {
@@ -55,6 +57,23 @@ fn gone_mark(deletes: &Deletes) -> Option<GoneMark> {
         field: field.clone(),
         value,
     })
+}
+
+fn event_feed(deletes: &Deletes) -> Option<EventFeed> {
+    match deletes {
+        Deletes::Events {
+            resource,
+            sequence_field,
+            resource_field,
+            key_field,
+        } => Some(EventFeed {
+            resource: resource.clone(),
+            sequence_field: sequence_field.clone(),
+            resource_field: resource_field.clone(),
+            key_field: key_field.clone(),
+        }),
+        _ => None,
+    }
 }
 
 fn deleted_feed(deletes: Deletes) -> Option<DeletedFeed> {
@@ -112,11 +131,19 @@ mod tests {
     }
 
     #[test]
+    fn events_are_followed_by_the_names_of_rcp_27() {
+        let profile = Profile::named("entity-event").unwrap();
+        let policy = profile.policy("Property").unwrap();
+        assert_eq!(policy.events, Some(EventFeed::default()));
+    }
+
+    #[test]
     fn a_flag_in_the_record_is_a_mark() {
         let mut profile = Profile::named("generic-reso").unwrap();
         profile.deletes = Deletes::Flag {
             field: "MlgCanView".to_owned(),
             value: FlagValue::Bool(false),
+            visible_days: None,
         };
         let mark = profile.policy("Property").unwrap().gone.unwrap();
         assert_eq!(

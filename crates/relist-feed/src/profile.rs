@@ -11,13 +11,24 @@ use relist::value::DateTime;
 use serde::Deserialize;
 
 use crate::error::ConfigError;
+use crate::media::MediaRules;
+use crate::quota::QuotaRules;
 
 /// The profiles that are built in: name and text.
 const SHIPPED: &[(&str, &str)] = &[
     ("wfrmls", include_str!("../profiles/wfrmls.toml")),
+    ("mlsgrid", include_str!("../profiles/mlsgrid.toml")),
+    ("bridge", include_str!("../profiles/bridge.toml")),
+    ("trestle", include_str!("../profiles/trestle.toml")),
+    ("spark", include_str!("../profiles/spark.toml")),
+    ("crea", include_str!("../profiles/crea.toml")),
     (
         "generic-reso",
         include_str!("../profiles/generic-reso.toml"),
+    ),
+    (
+        "entity-event",
+        include_str!("../profiles/entity-event.toml"),
     ),
 ];
 
@@ -54,6 +65,9 @@ pub struct Profile {
     /// Whether the server accepts `$orderby`.
     #[serde(default = "yes")]
     pub orderby: bool,
+    /// Whether the server answers `$count=true`; it is not asked where it does not.
+    #[serde(default = "yes")]
+    pub count: bool,
     /// How an enumeration literal is written in `$filter`.
     pub enum_literals: EnumLiterals,
     /// What tells new rows from old.
@@ -63,6 +77,12 @@ pub struct Profile {
     pub deletes: Deletes,
     /// How requests are authorised.
     pub auth: Auth,
+    /// How much the provider lets through.
+    #[serde(default)]
+    pub quota: QuotaRules,
+    /// Where photos are, and what tells that they changed.
+    #[serde(default)]
+    pub media: MediaRules,
     /// Clauses that the provider wants in `$filter`.
     #[serde(default)]
     pub filters: Filters,
@@ -88,18 +108,25 @@ pub enum Walk {
     Keyset,
     /// The server's `@odata.nextLink` (or `Link: rel="next"`) until there is none.
     Nextlink,
+    /// A resource that lists keys and timestamps is walked along its nextLinks, and the records
+    /// are fetched by key: for servers that let no other walk get to the end.
+    Keylist,
 }
 
 /// How the page size is asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Paging {
     /// `Prefer: odata.maxpagesize=N`.
     #[default]
     Prefer,
-    /// `$top=N`. Not for a server that reads `$top` as the total over all pages.
+    /// `$top=N` in walks by key, and `Prefer` in walks along nextLinks: for a server that reads
+    /// `$top` as the total over all pages, as OData says.
     Top,
+    /// `$top=N` in every query: for a server that reads `$top` as the size of a page and gives a
+    /// nextLink all the same.
+    TopPerPage,
 }
 
 /// How an enumeration literal is written in `$filter`.
@@ -163,6 +190,22 @@ pub enum Deletes {
         field: String,
         /// The value that means gone.
         value: FlagValue,
+        /// For how many days such rows stay in the feed. Who has not looked for longer has missed
+        /// some, and must compare all keys.
+        #[serde(default)]
+        visible_days: Option<u32>,
+    },
+    /// The EntityEvent resource names each record that changed; a record that then cannot be had
+    /// (404) is gone for this reader (RESO RCP-27).
+    Events {
+        /// That resource: `EntityEvent`.
+        resource: String,
+        /// Its field that orders the events: `EntityEventSequence`.
+        sequence_field: String,
+        /// Its field that names the record's resource: `ResourceName`.
+        resource_field: String,
+        /// Its field that holds the record's key: `ResourceRecordKey`.
+        key_field: String,
     },
     /// Nothing says so: only a sweep over the keys finds what is gone.
     Reconcile {},
@@ -187,6 +230,30 @@ pub enum FlagValue {
 pub enum Auth {
     /// A long-lived token, sent as `Authorization: Bearer`.
     Bearer {},
+    /// OAuth 2.0 client credentials (RFC 6749, section 4.4; RESO RCP-26): a client id and secret
+    /// are exchanged for a token that lives some hours.
+    Oauth2ClientCredentials {
+        /// The token endpoint; it may hold `{variables}`.
+        token_url: String,
+        /// The scope to ask for.
+        #[serde(default)]
+        scope: Option<String>,
+        /// How the id and the secret are sent.
+        #[serde(default)]
+        send: SendCredentials,
+    },
+}
+
+/// How a client's id and secret are sent to the token endpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum SendCredentials {
+    /// As `client_id` and `client_secret` in the form.
+    #[default]
+    Form,
+    /// As `Authorization: Basic`.
+    Basic,
 }
 
 /// Clauses that the provider wants in `$filter`; they may hold `{variables}`.
@@ -210,6 +277,11 @@ pub struct ResourceProfile {
     /// The path below the service root, where it is not the resource's name:
     /// `Property/replication`.
     pub path: Option<String>,
+    /// The path below the service root that lists keys and timestamps and nothing else, where
+    /// the server has one: `Property/PropertyReplication()`.
+    pub keys_path: Option<String>,
+    /// Records fetched by key in one request of a `keylist` walk; 20 otherwise.
+    pub keys_per_request: Option<usize>,
     /// The resource has no timestamp: it is read whole each time.
     pub full: bool,
     /// The timestamp field.
@@ -220,6 +292,8 @@ pub struct ResourceProfile {
     pub page_size: Option<u64>,
     /// Whether the server accepts `$orderby`.
     pub orderby: Option<bool>,
+    /// Whether the server answers `$count=true`.
+    pub count: Option<bool>,
     /// `$select` of every query.
     pub select: Option<String>,
     /// `$expand` of every query.
@@ -236,6 +310,10 @@ pub struct ResourceRules {
     pub resource: String,
     /// The path below the service root.
     pub path: String,
+    /// The path of the list of keys and timestamps, where there is one.
+    pub keys_path: Option<String>,
+    /// Records fetched by key in one request of a `keylist` walk.
+    pub keys_per_request: usize,
     /// The key field, when the profile knows better than `$metadata`.
     pub key: Option<String>,
     /// The timestamp field; `None` when the resource is read whole each time.
@@ -248,6 +326,8 @@ pub struct ResourceRules {
     pub page_size_keys: Option<u64>,
     /// Whether the server accepts `$orderby`.
     pub orderby: bool,
+    /// Whether the server answers `$count=true`.
+    pub count: bool,
     /// `$select` of every query.
     pub select: Option<String>,
     /// `$expand` of every query.
@@ -255,6 +335,10 @@ pub struct ResourceRules {
     /// How the provider says that a row is gone.
     pub deletes: Deletes,
 }
+
+/// Records fetched by key in one request, unless a profile says otherwise: the URL stays well
+/// below the 2,048 bytes that some servers allow.
+const KEYS_PER_REQUEST: usize = 20;
 
 impl Profile {
     /// The names of the profiles that are built in.
@@ -264,13 +348,18 @@ impl Profile {
 
     /// The built-in profile of that name.
     pub fn named(name: &str) -> Result<Self, ConfigError> {
-        let Some((_, text)) = SHIPPED.iter().find(|(n, _)| *n == name) else {
-            return Err(ConfigError::UnknownProfile {
-                name: name.to_owned(),
-                known: Profile::names().map(str::to_owned).collect(),
-            });
-        };
-        Profile::from_toml(text, name)
+        Profile::from_toml(Profile::text(name)?, name)
+    }
+
+    /// The text of the built-in profile of that name, with its comments: what a profile of one's
+    /// own starts from.
+    pub fn text(name: &str) -> Result<&'static str, ConfigError> {
+        let found = SHIPPED.iter().find(|(n, _)| *n == name);
+        found.map(|(_, text)| *text).ok_or_else(|| {
+            let known = Profile::names().map(str::to_owned).collect();
+            let name = name.to_owned();
+            ConfigError::UnknownProfile { name, known }
+        })
     }
 
     /// Reads a profile; `origin` (a file name) is what an error names.
@@ -312,12 +401,15 @@ impl Profile {
         ResourceRules {
             resource: resource.to_owned(),
             path: own.path.unwrap_or_else(|| resource.to_owned()),
+            keys_path: own.keys_path,
+            keys_per_request: own.keys_per_request.unwrap_or(KEYS_PER_REQUEST),
             key: own.key,
             cursor_field,
             walk: own.walk.unwrap_or(self.walk),
             page_size,
             page_size_keys: self.page_size_keys.or(page_size),
             orderby: own.orderby.unwrap_or(self.orderby),
+            count: own.count.unwrap_or(self.count),
             select: own.select,
             expand: own.expand,
             deletes: own.deletes.unwrap_or_else(|| self.deletes.clone()),
@@ -342,6 +434,17 @@ impl Profile {
     pub fn service_root(&self) -> Result<Option<String>, ConfigError> {
         let fill = |text| self.fill(text, crate::url::encode_segment);
         self.base_url.as_deref().map(fill).transpose()
+    }
+
+    /// The token endpoint with its variables filled in, where tokens are had by client
+    /// credentials.
+    pub fn token_url(&self) -> Result<Option<String>, ConfigError> {
+        match &self.auth {
+            Auth::Bearer {} => Ok(None),
+            Auth::Oauth2ClientCredentials { token_url, .. } => {
+                self.fill(token_url, crate::url::encode_segment).map(Some)
+            }
+        }
     }
 
     /// The whole `$filter` of a query: the clauses the provider wants in every query, those of a
@@ -427,26 +530,34 @@ impl Profile {
         if self.walk == Walk::Keyset && !self.orderby {
             return Err("`walk = \"keyset\"` needs `orderby = true`".to_owned());
         }
+        if self.walk == Walk::Keylist {
+            return Err(
+                "`walk = \"keylist\"` is for single resources, with `keys_path`".to_owned(),
+            );
+        }
         for (name, own) in &self.resources {
             let rules = self.rules(name);
-            if rules.walk == Walk::Keyset && !rules.orderby {
-                return Err(format!(
-                    "resources.{name}: `walk = \"keyset\"` needs `orderby = true`"
-                ));
-            }
-            if own.full && own.cursor_field.is_some() {
-                return Err(format!(
-                    "resources.{name}: `full` and `cursor_field` exclude each other"
-                ));
-            }
+            own.check(&rules)
+                .map_err(|reason| format!("resources.{name}: {reason}"))?;
         }
         for (at, name) in self.sync.iter().enumerate() {
             if self.sync.iter().skip(at + 1).any(|other| other == name) {
                 return Err(format!("`sync` names {name} twice"));
             }
         }
-        let texts = [&self.base_url, &self.filters.every, &self.filters.initial];
-        for text in texts.into_iter().flatten() {
+        self.quota.check()?;
+        self.check_variables()
+    }
+
+    fn check_variables(&self) -> Result<(), String> {
+        let token_url = match &self.auth {
+            Auth::Oauth2ClientCredentials { token_url, .. } => Some(token_url),
+            Auth::Bearer {} => None,
+        };
+        let filters = [&self.filters.every, &self.filters.initial];
+        let filters = filters.into_iter().flatten();
+        let texts = self.base_url.iter().chain(filters).chain(token_url);
+        for text in texts {
             let mut rest = text.as_str();
             while let Some((_, name, after)) = next_variable(rest) {
                 if !self.variables.contains_key(name) {
@@ -456,6 +567,31 @@ impl Profile {
                 }
                 rest = after;
             }
+        }
+        Ok(())
+    }
+}
+
+impl ResourceProfile {
+    fn check(&self, rules: &ResourceRules) -> Result<(), String> {
+        let keyset = rules.walk == Walk::Keyset;
+        let keylist = rules.walk == Walk::Keylist;
+        if keyset && !rules.orderby {
+            return Err("`walk = \"keyset\"` needs `orderby = true`".to_owned());
+        }
+        if keylist && (rules.keys_path.is_none() || rules.key.is_none()) {
+            return Err("`walk = \"keylist\"` needs `keys_path` and `key`".to_owned());
+        }
+        if keylist && rules.page_size.is_none() {
+            // Its absence is what tells a request for single keys from a walk.
+            return Err("`walk = \"keylist\"` needs a `page_size`".to_owned());
+        }
+        let fits = |n: usize| n > 0 && rules.page_size.is_none_or(|size| n as u64 <= size);
+        if !fits(rules.keys_per_request) && (keylist || self.keys_per_request.is_some()) {
+            return Err("`keys_per_request` is 1 to the page size".to_owned());
+        }
+        if self.full && self.cursor_field.is_some() {
+            return Err("`full` and `cursor_field` exclude each other".to_owned());
         }
         Ok(())
     }

@@ -76,6 +76,9 @@ pub struct RetryPolicy {
     pub cap: Duration,
     /// Waiting for one page, at most, in total. A `Retry-After` beyond it ends the run at once.
     pub wait_budget: Duration,
+    /// Waiting for the provider's quota before one request, at most: a full hour's window comes
+    /// free within it, a full day's does not. A longer wait ends the run at once.
+    pub quota_wait: Duration,
     /// Answers of 429 in a row after which no more is sent: some providers suspend a token that
     /// keeps asking.
     pub breaker_after: u32,
@@ -90,6 +93,7 @@ impl Default for RetryPolicy {
             base: Duration::from_secs(1),
             cap: Duration::from_mins(1),
             wait_budget: Duration::from_mins(15),
+            quota_wait: Duration::from_mins(65),
             breaker_after: 3,
             breaker_hold: Duration::from_mins(15),
         }
@@ -107,6 +111,8 @@ pub(crate) struct Fault {
     pub(crate) retry: bool,
     /// Whether the server asked to slow down (429).
     pub(crate) throttled: bool,
+    /// Whether the server refused the token (401).
+    pub(crate) unauthenticated: bool,
     /// How long the server asked to wait.
     pub(crate) retry_after: Option<Duration>,
 }
@@ -127,6 +133,7 @@ impl Fault {
             reason: reason.into(),
             retry: false,
             throttled: false,
+            unauthenticated: false,
             retry_after: None,
         }
     }

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -148,6 +149,39 @@ impl Token {
             rest = rest.get(length..).unwrap_or_default();
         }
         out
+    }
+}
+
+/// Every secret that this client has held: what is taken out of any text it shows. A clone shares
+/// them.
+#[derive(Clone, Default)]
+pub(crate) struct Secrets(Arc<Mutex<Vec<Token>>>);
+
+impl Secrets {
+    pub(crate) fn add(&self, token: Token) {
+        self.lock().push(token);
+    }
+
+    /// Takes every trace of the secrets out of a text.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        let secrets = self.lock();
+        let mut out = text.to_owned();
+        for token in secrets.iter() {
+            out = token.redact(&out);
+        }
+        out
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Token>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<Token> for Secrets {
+    fn from(token: Token) -> Self {
+        let secrets = Secrets::default();
+        secrets.add(token);
+        secrets
     }
 }
 

@@ -18,7 +18,7 @@ use crate::body::{self, Expect};
 use crate::error::ConfigError;
 use crate::retry::{self, Fault};
 use crate::stats::Stats;
-use crate::token::Token;
+use crate::token::{Secrets, Token};
 use crate::url::link_next;
 
 /// How long and how much, at most, for one attempt.
@@ -75,6 +75,14 @@ pub(crate) struct Answer {
     pub(crate) next_link: Option<String>,
 }
 
+/// What a quota wants to know of a request, however it ended.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// Bytes of the body, decompressed.
+    pub(crate) bytes: u64,
+    pub(crate) headers: HeaderMap,
+}
+
 /// What one request needs to know besides its URL.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ask {
@@ -95,7 +103,7 @@ impl Ask {
 #[derive(Clone)]
 pub(crate) struct Transport {
     http: Client,
-    token: Token,
+    pub(crate) secrets: Secrets,
     limits: Limits,
     /// Set when the user wants to stop.
     pub(crate) stop: Arc<AtomicBool>,
@@ -105,7 +113,7 @@ pub(crate) struct Transport {
 impl Transport {
     /// `user_agent` of `None` is Relist's own.
     pub(crate) fn new(
-        token: Token,
+        secrets: Secrets,
         limits: Limits,
         network: &Network,
         https_only: bool,
@@ -113,7 +121,7 @@ impl Transport {
     ) -> Result<Self, ConfigError> {
         Ok(Transport {
             http: build_client(limits, network, https_only, user_agent)?,
-            token,
+            secrets,
             limits,
             stop: Arc::default(),
             stats: Arc::default(),
@@ -127,7 +135,14 @@ impl Transport {
     /// Sends once.
     ///
     /// `now` is the calendar time, for a server that sends `Retry-After` as a date and no `Date`.
-    pub(crate) fn attempt(&self, url: &Url, ask: Ask, now: SystemTime) -> Result<Answer, Fault> {
+    pub(crate) fn attempt(
+        &self,
+        url: &Url,
+        ask: Ask,
+        token: &Token,
+        now: SystemTime,
+        seen: &mut Seen,
+    ) -> Result<Answer, Fault> {
         let deadline = Instant::now() + self.limits.total;
         let accept = match ask.expect {
             Expect::Json => "application/json",
@@ -136,7 +151,7 @@ impl Transport {
         let mut request = self
             .http
             .get(url.clone())
-            .bearer_auth(self.token.expose())
+            .bearer_auth(token.expose())
             .header(header::ACCEPT, accept);
         if let Some(size) = ask.page_size {
             request = request.header("Prefer", format!("odata.maxpagesize={size}"));
@@ -144,13 +159,16 @@ impl Transport {
         let mut response = request.send().map_err(|e| self.transport_fault(e))?;
         let status = response.status().as_u16();
         self.stats.status(status);
+        seen.headers.clone_from(response.headers());
         if status != 200 {
-            return Err(self.status_fault(response, ask, deadline, now));
+            return Err(self.status_fault(response, ask.is_link, deadline, now));
         }
-        let body = self.read_body(&mut response, self.limits.body_bytes, deadline)?;
+        let body = self.read_body(&mut response, self.limits.body_bytes, deadline);
+        seen.bytes = body.as_ref().map_or(0, |body| body.len() as u64);
+        let body = body?;
         let headers = response.headers();
         let content_type = text_of(headers, &header::CONTENT_TYPE);
-        body::judge(&body, content_type, ask.expect, &self.token)
+        body::judge(&body, content_type, ask.expect, &self.secrets)
             .map_err(|reason| Fault::passing(SourceErrorKind::Malformed, reason))?;
         let links = headers.get_all(header::LINK).iter();
         Ok(Answer {
@@ -158,6 +176,45 @@ impl Transport {
             server_time: date_of(headers).and_then(to_datetime),
             next_link: link_next(links.filter_map(|v| v.to_str().ok())),
         })
+    }
+
+    /// Asks a token endpoint, once: a form, and the body of its answer.
+    pub(crate) fn post_form(
+        &self,
+        url: &Url,
+        form: String,
+        basic: Option<(&Token, &Token)>,
+    ) -> Result<Vec<u8>, Fault> {
+        let deadline = Instant::now() + self.limits.total;
+        let mut request = self
+            .http
+            .post(url.clone())
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(header::ACCEPT, "application/json")
+            .body(form);
+        if let Some((id, secret)) = basic {
+            request = request.basic_auth(id.expose(), Some(secret.expose()));
+        }
+        self.stats.request(false);
+        let mut response = request.send().map_err(|e| self.transport_fault(e))?;
+        let status = response.status().as_u16();
+        self.stats.status(status);
+        if status != 200 {
+            let fault = self.status_fault(response, false, deadline, SystemTime::now());
+            // A token endpoint says 400 `invalid_client` or `invalid_scope` to what it refuses.
+            let refused = matches!(status, 400..=404);
+            return Err(Fault {
+                kind: if refused {
+                    SourceErrorKind::Unauthorized
+                } else {
+                    fault.kind
+                },
+                reason: format!("the token endpoint: {}", fault.reason),
+                unauthenticated: false,
+                ..fault
+            });
+        }
+        self.read_body(&mut response, ERROR_BODY_BYTES, deadline)
     }
 
     /// Reads a body to its end, counting the bytes after decompression.
@@ -202,12 +259,12 @@ impl Transport {
     fn status_fault(
         &self,
         mut response: Response,
-        ask: Ask,
+        is_link: bool,
         deadline: Instant,
         now: SystemTime,
     ) -> Fault {
         let status = response.status();
-        let (kind, retry) = retry::of_status(status.as_u16(), ask.is_link);
+        let (kind, retry) = retry::of_status(status.as_u16(), is_link);
         let headers = response.headers();
         let now = date_of(headers).unwrap_or(now);
         let retry_after = Some(text_of(headers, &header::RETRY_AFTER))
@@ -221,7 +278,7 @@ impl Transport {
             self.read_body(&mut response, ERROR_BODY_BYTES, deadline)
                 .map_or_else(
                     |fault| fault.reason,
-                    |b| body::explain(&b, &content_type, &self.token),
+                    |b| body::explain(&b, &content_type, &self.secrets),
                 )
         };
         let name = status.canonical_reason().unwrap_or_default();
@@ -231,6 +288,7 @@ impl Transport {
             reason,
             retry,
             throttled: status.as_u16() == 429,
+            unauthenticated: status.as_u16() == 401,
             retry_after,
         }
     }

@@ -10,7 +10,7 @@ use relist::value::Value;
 use url::{Host, Url};
 
 use crate::error::ConfigError;
-use crate::token::{MARK, Token};
+use crate::token::{MARK, Secrets};
 
 /// A service root: the scheme, host, port and path that every request is below.
 #[derive(Debug, Clone)]
@@ -289,10 +289,10 @@ const SECRET_PARAMETERS: &[&str] = &[
 ];
 
 /// A URL as errors and reports may show it: secrets taken out, and no longer than a few lines.
-pub(crate) fn shown(url: &Url, token: &Token) -> String {
+pub(crate) fn shown(url: &Url, secrets: &Secrets) -> String {
     let text = url.as_str();
     let Some((path, query)) = text.split_once('?') else {
-        return shorten(&token.redact(text), SHOWN_CHARS);
+        return shorten(&secrets.redact(text), SHOWN_CHARS);
     };
     let mut out = String::from(path);
     let mut separator = '?';
@@ -308,7 +308,7 @@ pub(crate) fn shown(url: &Url, token: &Token) -> String {
             _ => out.push_str(pair),
         }
     }
-    shorten(&token.redact(&out), SHOWN_CHARS)
+    shorten(&secrets.redact(&out), SHOWN_CHARS)
 }
 
 const SHOWN_CHARS: usize = 600;
@@ -368,6 +368,7 @@ fn is_rel_next(parameter: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::Token;
 
     const ROOT: &str = "https://api.example.com/reso/odata";
 
@@ -573,7 +574,7 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        let token = Token::from_env_value("T", "s3cr3t-token").unwrap();
+        let token = Secrets::from(Token::from_env_value("T", "s3cr3t-token").unwrap());
         let url = Url::parse("https://h/x?access_token=abc&$skip=2&q=s3cr3t-token").unwrap();
         assert_eq!(
             shown(&url, &token),

@@ -147,6 +147,7 @@ impl Webhook {
         let now = date_of(headers).unwrap_or_else(|| self.clock.now());
         let (kind, retry) = retry::of_status(status.as_u16(), false);
         Err(Fault {
+            unauthenticated: false,
             kind,
             reason: format!("the receiver answered {status}"),
             retry,

@@ -24,13 +24,13 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Init) -> Result<Exit, Failure>
     };
     writeln!(app.out, "store     {} ({what})", quoted_path(&path))?;
     app.out.flush()?;
-    let Some(token) = feed::token(app, &config)? else {
+    let Some(credentials) = feed::credentials(app, &config, &profile)? else {
         writeln!(app.out, "token     none yet")?;
         app.out.flush()?;
-        next_without_token(app, &config)?;
+        next_without_token(app, &config, &profile)?;
         return Ok(Exit::Ok);
     };
-    let api = feed::connect(app, &config, profile.clone(), token)?;
+    let api = feed::connect(app, &config, profile.clone(), credentials)?;
     let again = "relist.toml and the store are written; relist sync reads $metadata by itself, \
                  once the feed can be reached";
     let schema = feed::schema(app, &api).map_err(|failure| failure.with_more_hint(again))?;
@@ -78,7 +78,7 @@ fn write_config(app: &mut App<'_>, args: &args::Init) -> Result<Config, Failure>
     }
     let provider = args.provider.as_deref().unwrap_or("wfrmls");
     let profile = Profile::named(provider)?;
-    if args.url.is_none() && profile.service_root()?.is_none() {
+    if args.url.is_none() && profile.base_url.is_none() {
         return Err(Failure::usage(
             format!("the provider {provider} has no service root of its own"),
             "give it: --url https://..",
@@ -125,7 +125,23 @@ fn print_schema(app: &mut App<'_>, schema: &Schema) -> Result<(), Failure> {
     Ok(())
 }
 
-fn next_without_token(app: &mut App<'_>, config: &Config) -> Result<(), Failure> {
+fn next_without_token(
+    app: &mut App<'_>,
+    config: &Config,
+    profile: &Profile,
+) -> Result<(), Failure> {
+    if feed::by_client(profile) {
+        let text = format!(
+            "\nThe feed gives tokens for a client's id and secret. Either\n\
+             \x20 export RELIST_CLIENT_ID=.. RELIST_CLIENT_SECRET=..   for this shell, or\n\
+             \x20 client_id and client_secret_file (mode 0600) in {}\n\
+             \n\
+             Then: relist sync\n",
+            quoted_path(&config.path),
+        );
+        app.out.write_all(text.as_bytes())?;
+        return Ok(());
+    }
     let file = config
         .token_file
         .clone()

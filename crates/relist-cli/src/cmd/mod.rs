@@ -3,6 +3,7 @@
 mod changes;
 mod completions;
 mod demo;
+mod doctor;
 mod each;
 mod export;
 mod get;
@@ -39,6 +40,7 @@ pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Fail
         Command::Report(args) => runs::run(app, &args),
         Command::Status(args) => status::run(app, &args),
         Command::Verify => verify::run(app),
+        Command::Doctor(args) => doctor::run(app, &args),
         Command::Quarantine(args) => quarantine::run(app, &args),
         Command::Export(args) => export::run(app, &args),
         Command::Demo(args) => demo::run(app, &args),

@@ -34,8 +34,9 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Sync) -> Result<Exit, Failure>
         let store = app.open()?;
         return plan(app, &store, &profile, &resources, args);
     }
-    let token = feed::token(app, &config)?.ok_or_else(feed::no_token)?;
-    let api = feed::connect(app, &config, profile, token)?;
+    let credentials =
+        feed::credentials(app, &config, &profile)?.ok_or_else(|| feed::no_credentials(&profile))?;
+    let api = feed::connect(app, &config, profile, credentials)?;
     let store = app.open_writer()?;
     (app.environment.catch_interrupt)(&app.environment.stop);
     let declared = define(app, &store, &api)?;
