@@ -8,3 +8,4 @@ pub mod kc_house;
 pub mod mirror;
 pub mod odatapy;
 pub mod reference;
+pub mod simulation;

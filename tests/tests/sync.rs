@@ -402,11 +402,11 @@ fn a_walk_that_is_cut_goes_on_where_it_was() {
     let before = mirror.server.request_lines().len();
     let report = mirror.sync("Property", SyncMode::Auto).unwrap();
     assert_eq!(report.inserted, 400);
-    // 600 to 800, 800 to 1,000, the empty page; then what changed since the walk began.
+    // 600 to 800, 800 to 1,000, the empty page, the count; then what changed since the walk began.
     let lines = mirror.server.request_lines();
     for (line, place) in lines[before..]
         .iter()
-        .zip(["gt 600", "gt 800", "gt 1000", " ge 20"])
+        .zip(["gt 600", "gt 800", "gt 1000", " le 20", " ge 20"])
     {
         assert!(line.contains(place), "{line}");
     }
@@ -476,6 +476,12 @@ fn a_late_deletion_does_not_take_a_relisted_record() {
     let mut mirror = serve(data, Options::default());
     mirror.policy.deletes = Some(relist::ingest::DeletedFeed::WFRMLS);
     mirror.sync("Property", SyncMode::Auto).unwrap();
+    // One of them is really gone.
+    mirror
+        .rows
+        .lock()
+        .unwrap()
+        .remove("Property", &relist_sim::Key::Int(3));
     // The first full walk began after these deletions; ask for all of them.
     let mut txn = mirror
         .store

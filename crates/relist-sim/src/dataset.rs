@@ -18,7 +18,7 @@ use crate::text::{Seconds, json_str};
 /// let data = Dataset::new().with_resource("Property", "ListingKeyNumeric", rows).unwrap();
 /// assert_eq!(data.len("Property"), 3);
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Dataset {
     schema: Schema,
     now: Seconds,
@@ -129,6 +129,23 @@ impl Dataset {
         };
         let found = rows.binary_search_by(|r| r.key.cmp(key));
         found.map(|at| rows.remove(at)).is_ok()
+    }
+
+    /// The keys of a resource, ascending.
+    pub fn keys(&self, name: &str) -> Vec<Key> {
+        let rows = self.place(name).and_then(|at| self.rows.get(at));
+        let rows = rows.into_iter().flatten();
+        rows.map(|row| row.key.clone()).collect()
+    }
+
+    /// The entity of that key, as JSON.
+    pub fn json(&self, name: &str, key: &Key) -> Option<String> {
+        let at = self.place(name)?;
+        let found = self.find(at, key)?;
+        let mut out = b"{".to_vec();
+        self.write_row(at, found, None, &mut out);
+        out.push(b'}');
+        String::from_utf8(out).ok()
     }
 
     /// How many entities a resource has; 0 when there is no such resource.

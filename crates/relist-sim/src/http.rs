@@ -102,6 +102,17 @@ pub enum Framing {
     Close,
 }
 
+/// What becomes of the connection once a response was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It serves the next request, if its framing allows.
+    Keep,
+    /// It is reset (RST), not closed.
+    Reset,
+    /// It is closed, and no other is accepted until [`Server::up`](crate::Server::up).
+    Down,
+}
+
 /// A response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
@@ -117,8 +128,12 @@ pub struct Response {
     pub cut_after: Option<usize>,
     /// How long to wait before the first byte.
     pub delay: Option<Duration>,
+    /// How many bytes are sent at a time, and how long to wait after each time.
+    pub pace: Option<(usize, Duration)>,
     /// Bytes to send instead of all the above.
     pub raw: Option<Vec<u8>>,
+    /// What becomes of the connection.
+    pub ending: Ending,
 }
 
 impl Response {
@@ -131,7 +146,9 @@ impl Response {
             framing: Framing::Length,
             cut_after: None,
             delay: None,
+            pace: None,
             raw: None,
+            ending: Ending::Keep,
         }
     }
 
@@ -153,6 +170,7 @@ impl Response {
     pub(crate) fn ends_connection(&self) -> bool {
         self.raw.is_some()
             || self.cut_after.is_some()
+            || self.ending != Ending::Keep
             || !matches!(self.framing, Framing::Length | Framing::Chunked)
     }
 
@@ -166,8 +184,17 @@ impl Response {
             None => self.bytes(),
         };
         let end = self.cut_after.unwrap_or(bytes.len()).min(bytes.len());
-        out.write_all(bytes.get(..end).unwrap_or_default())?;
-        out.flush()
+        let bytes = bytes.get(..end).unwrap_or_default();
+        let Some((size, pause)) = self.pace else {
+            out.write_all(bytes)?;
+            return out.flush();
+        };
+        for piece in bytes.chunks(size.max(1)) {
+            out.write_all(piece)?;
+            out.flush()?;
+            std::thread::sleep(pause);
+        }
+        Ok(())
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -214,14 +241,18 @@ fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",
+        301 => "Moved Permanently",
         302 => "Found",
         304 => "Not Modified",
+        307 => "Temporary Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        408 => "Request Timeout",
         410 => "Gone",
+        414 => "URI Too Long",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",

@@ -5,9 +5,10 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::http::{Reader, Request, Response, Unread};
+use crate::http::{Ending, Reader, Request, Response, Unread};
 use crate::options::{Options, lock};
 use crate::service::Service;
 
@@ -22,9 +23,12 @@ pub struct Server {
 }
 
 struct Shared {
+    address: SocketAddr,
     service: Service,
     rows: Arc<Mutex<dyn Backend>>,
     stopping: AtomicBool,
+    /// Whether nothing is accepted for the time being.
+    down: AtomicBool,
     served: AtomicU64,
     requests: Mutex<Vec<Request>>,
     connections: Mutex<Vec<(TcpStream, JoinHandle<()>)>>,
@@ -37,9 +41,11 @@ impl Server {
         let address = listener.local_addr()?;
         let service = Service::new(options, address, lock(&rows).schema());
         let shared = Arc::new(Shared {
+            address,
             service,
             rows,
             stopping: AtomicBool::new(false),
+            down: AtomicBool::new(false),
             served: AtomicU64::new(0),
             requests: Mutex::new(Vec::new()),
             connections: Mutex::new(Vec::new()),
@@ -47,7 +53,7 @@ impl Server {
         let accepting = Arc::clone(&shared);
         let acceptor = std::thread::Builder::new()
             .name("sim-accept".to_owned())
-            .spawn(move || accept(&listener, &accepting))?;
+            .spawn(move || accept(listener, &accepting))?;
         Ok(Server {
             address,
             shared,
@@ -63,6 +69,17 @@ impl Server {
     /// The token that requests must carry.
     pub fn token(&self) -> &str {
         self.shared.service.token()
+    }
+
+    /// Accepts connections again after [`Ending::Down`], on the same port; returns when it does.
+    pub fn up(&self) {
+        self.shared.down.store(false, Ordering::SeqCst);
+        for _ in 0..1_000 {
+            if TcpStream::connect(self.address).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// How many requests came so far.
@@ -103,21 +120,41 @@ impl Drop for Server {
     }
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    for stream in listener.incoming() {
+fn accept(listener: TcpListener, shared: &Arc<Shared>) {
+    let Ok(address) = listener.local_addr() else {
+        return;
+    };
+    let mut listening = Some(listener);
+    while !shared.stopping.load(Ordering::SeqCst) {
+        if shared.down.load(Ordering::SeqCst) {
+            // Whoever connects now is refused.
+            listening = None;
+            std::thread::sleep(Duration::from_millis(1));
+            continue;
+        }
+        let Some(listener) = &listening else {
+            listening = TcpListener::bind(address).ok();
+            continue;
+        };
+        let Ok((stream, _)) = listener.accept() else {
+            continue;
+        };
         if shared.stopping.load(Ordering::SeqCst) {
             return;
         }
-        let Ok(stream) = stream else { continue };
+        if shared.down.load(Ordering::SeqCst) {
+            continue;
+        }
         let Ok(twin) = stream.try_clone() else {
             continue;
         };
         let serving = Arc::clone(shared);
+        // Locked before the thread runs: it may have to take its own twin out again.
+        let mut connections = lock(&shared.connections);
+        connections.retain(|(_, thread)| !thread.is_finished());
         let thread = std::thread::Builder::new()
             .name("sim-serve".to_owned())
             .spawn(move || serve(stream, &serving));
-        let mut connections = lock(&shared.connections);
-        connections.retain(|(_, thread)| !thread.is_finished());
         if let Ok(thread) = thread {
             connections.push((twin, thread));
         }
@@ -148,7 +185,20 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
         let close = request
             .header("connection")
             .is_some_and(|c| c.eq_ignore_ascii_case("close"));
-        if response.send(&mut stream).is_err() || close || response.ends_connection() {
+        let sent = response.send(&mut stream);
+        match response.ending {
+            Ending::Keep => {}
+            Ending::Down => {
+                shared.down.store(true, Ordering::SeqCst);
+                // Wakes the acceptor, which closes the listener.
+                drop(TcpStream::connect(shared.address));
+            }
+            Ending::Reset => {
+                drop(reader);
+                return shared.reset(&stream);
+            }
+        }
+        if sent.is_err() || close || response.ends_connection() {
             break;
         }
     }
@@ -157,6 +207,17 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
 }
 
 impl Shared {
+    /// Resets a connection: with no time to linger, the close of its last handle sends a RST.
+    fn reset(&self, stream: &TcpStream) {
+        // What was sent should be read before the reset throws it away.
+        std::thread::sleep(Duration::from_millis(5));
+        drop(socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)));
+        if let Ok(peer) = stream.peer_addr() {
+            let own = |twin: &TcpStream| twin.peer_addr().is_ok_and(|at| at == peer);
+            lock(&self.connections).retain(|(twin, _)| !own(twin));
+        }
+    }
+
     /// Numbers a request and remembers it.
     fn remember(&self, mut request: Request) -> Request {
         let mut requests = lock(&self.requests);

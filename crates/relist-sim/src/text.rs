@@ -82,12 +82,25 @@ pub fn format_timestamp(at: Seconds) -> String {
     string(|out| timestamp(out, at))
 }
 
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
+
+/// The instant that [`http_date`] wrote.
+pub(crate) fn parse_http_date(text: &str) -> Option<Seconds> {
+    let words: Vec<&str> = text.split(' ').collect();
+    let [_, day, month, year, time, "GMT"] = words.as_slice() else {
+        return None;
+    };
+    let month = MONTHS.iter().position(|name| name == month)? + 1;
+    let stamp = format!("{year}-{month:02}-{day}T{time}Z");
+    let at = relist::value::DateTime::parse(&stamp)?;
+    u32::try_from(at.seconds).ok()
+}
+
 /// The instant as HTTP's `Date` has it: `Sat, 31 Jan 2026 12:00:00 GMT` (RFC 9110, 5.6.7).
 pub(crate) fn http_date(at: Seconds) -> String {
     const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
     let day = at / DAY;
     let (year, month, of_month) = civil(day);
     let name = |names: &'static [&'static str], at: u32| {
@@ -160,6 +173,10 @@ mod tests {
         assert_eq!(format_timestamp(1_700_000_000), "2023-11-14T22:13:20Z");
         assert_eq!(http_date(1_700_000_000), "Tue, 14 Nov 2023 22:13:20 GMT");
         assert_eq!(http_date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        for at in [0, 951_782_400, 1_700_000_000, Seconds::MAX] {
+            assert_eq!(parse_http_date(&http_date(at)), Some(at));
+        }
+        assert_eq!(parse_http_date("Tue, 14 Foo 2023 22:13:20 GMT"), None);
     }
 
     #[test]

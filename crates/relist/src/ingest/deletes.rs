@@ -1,9 +1,12 @@
 //! Deletions that a feed lists: `Deleted` of WFRMLS, and feeds of that form.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use crate::decode::{KeySpec, RawEntity, SplitPage};
 use crate::error::Result;
+use crate::keycode::Key;
 use crate::store::{Cause, DeleteOutcome, QUARANTINE_BYTES, Quarantined, RunReport, WriteTxn};
 use crate::value::{DateTime, Timestamp};
 
@@ -32,16 +35,28 @@ impl DeletedFeed {
     pub(crate) fn key_spec(&self) -> KeySpec {
         KeySpec::new(self.key_field.clone().into_owned(), false)
     }
+
+    /// The keys of `resource` that a page names, as far as they can be read by `spec`.
+    pub(crate) fn named(&self, page: &SplitPage, resource: &str, spec: &KeySpec) -> Vec<Key> {
+        let rows = page
+            .entities
+            .iter()
+            .filter_map(|raw| read(self, page, raw).ok());
+        let own = rows.filter(|(of, ..)| of == resource);
+        own.filter_map(|(_, key, _)| spec.read(&Value::from(key).to_string()).ok())
+            .collect()
+    }
 }
 
 /// Applies pages of a deletions feed; returns the latest time they hold.
 ///
-/// With `only`, deletions of other resources are passed over: their own run applies them.
+/// With `only`, deletions of other resources are passed over: their own run applies them; and so
+/// are those of the keys given with it, which are there.
 pub(crate) fn apply_deletes(
     txn: &mut WriteTxn,
     feed: &DeletedFeed,
     pages: &[SplitPage],
-    only: Option<&str>,
+    only: Option<(&str, &HashSet<Key>)>,
     report: &mut RunReport,
 ) -> Result<Option<Timestamp>> {
     let mut latest = None;
@@ -50,10 +65,12 @@ pub(crate) fn apply_deletes(
         report.bytes += page.body.len() as u64;
         for (index, raw) in page.entities.iter().enumerate() {
             match read(feed, page, raw) {
-                Ok((resource, _, _)) if only.is_some_and(|o| o != resource) => {}
+                Ok((resource, _, _)) if only.is_some_and(|(own, _)| own != resource) => {}
                 Ok((resource, key, at)) => {
                     latest = latest.max(at);
-                    apply_one(txn, (page, index, raw), (&resource, &key, at), report)?;
+                    let kept = only.map(|(_, kept)| kept);
+                    let row = (resource.as_str(), key.as_str(), at);
+                    apply_one(txn, (page, index, raw), row, kept, report)?;
                 }
                 Err((field, reason)) => {
                     report.records += 1;
@@ -69,6 +86,7 @@ fn apply_one(
     txn: &mut WriteTxn,
     place: (&SplitPage, usize, &RawEntity),
     (resource, key, at): (&str, &str, Option<Timestamp>),
+    kept: Option<&HashSet<Key>>,
     report: &mut RunReport,
 ) -> Result<()> {
     let Some(spec) = txn.key_spec(resource) else {
@@ -79,6 +97,10 @@ fn apply_one(
         Ok(key) => key,
         Err(reason) => return put_aside(txn, place, None, reason, report),
     };
+    if kept.is_some_and(|kept| kept.contains(&key)) {
+        report.deletes_ignored += 1;
+        return Ok(());
+    }
     match txn.delete(resource, &key, at, Cause::DeletedFeed, "")? {
         DeleteOutcome::Deleted => report.deleted += 1,
         DeleteOutcome::AlreadyDeleted | DeleteOutcome::Unknown | DeleteOutcome::Newer => {

@@ -69,6 +69,21 @@ impl<'a> Session<'a> {
         Ok(out)
     }
 
+    /// Those of the keys that are of current records.
+    pub(crate) fn current(&self, resource: &str, mut keys: Vec<Key>) -> Result<Vec<Key>> {
+        keys.sort_unstable();
+        keys.dedup();
+        let snapshot = self.store.snapshot()?;
+        let mut out = Vec::with_capacity(keys.len());
+        for key in keys {
+            let head = snapshot.head_of(resource, &key)?;
+            if head.is_some_and(|head| !head.deleted) {
+                out.push(key);
+            }
+        }
+        Ok(out)
+    }
+
     /// The keys of the current records, ascending.
     pub(crate) fn live_keys(&self, resource: &str) -> Result<Vec<Key>> {
         self.store.snapshot()?.live_keys(resource)

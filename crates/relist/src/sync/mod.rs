@@ -11,6 +11,8 @@
 //! A record that a complete full walk did not meet is deleted only when the feed, asked for its
 //! key, does not have it, and only if not too many are missing at once.
 
+mod count;
+mod deletes;
 mod events;
 mod policy;
 mod reconcile;
@@ -21,17 +23,16 @@ mod walk;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use count::Count;
 pub use policy::{EventFeed, Policy, SyncMode, SyncOptions, WalkKind};
 pub use refresh::{Connect, Refresh, Refreshed, Related};
 use walk::{FeedWalker, WalkSetup};
 
 use crate::decode::{KeySpec, SplitPage};
 use crate::error::{Error, Result, SourceError, SourceErrorKind};
-use crate::ingest::{
-    Applying, DeletedFeed, Grouping, Progress, Session, SlotSet, Step, apply_deletes, pump,
-};
+use crate::ingest::{Applying, Grouping, Progress, Session, SlotSet, Step, pump};
 use crate::keycode::Key;
-use crate::source::{PageRequest, PageSource, QueryOptions};
+use crate::source::PageSource;
 use crate::store::{
     Cause, Checkpoint, Outcome, RunKind, RunReport, Store, SyncState, Walk, WalkPosition,
 };
@@ -84,6 +85,8 @@ impl Store {
             whole: walk.position == WalkPosition::Start,
             seen: SlotSet::default(),
             keyless: 0,
+            expected: None,
+            before: None,
             note: None,
         };
         let mut session = session;
@@ -127,8 +130,14 @@ fn begin(checkpoint: &Checkpoint, policy: &Policy, mode: SyncMode, now: Timestam
         SyncMode::Auto if incremental => RunKind::Incremental,
         SyncMode::Auto | SyncMode::Full => RunKind::Full,
     };
+    // A link of an earlier run may be an offset into rows that have moved since, for they are in
+    // the order of their stamps: an incremental walk along links begins anew.
+    let moved = |walk: &Walk| {
+        walk.kind == RunKind::Incremental && matches!(walk.position, WalkPosition::Link(_))
+    };
     if let Some(walk) = &checkpoint.walk
         && walk.kind == kind
+        && !moved(walk)
     {
         return walk.clone();
     }
@@ -161,6 +170,10 @@ struct SyncRun<'a> {
     whole: bool,
     seen: SlotSet,
     keyless: u64,
+    /// What the feed counted when the walk began.
+    expected: Option<u64>,
+    /// The walk as it was before the last page applied.
+    before: Option<Walk>,
     /// Why the run is degraded.
     note: Option<String>,
 }
@@ -184,6 +197,7 @@ impl SyncRun<'_> {
         let next = begin(&self.checkpoint, self.policy, SyncMode::Auto, self.now());
         if next.kind == RunKind::Incremental {
             self.checkpoint.walk = Some(next);
+            (self.whole, self.expected, self.before) = (true, None, None);
             self.finish_walk(session, source)?;
         }
         Ok(())
@@ -211,16 +225,29 @@ impl SyncRun<'_> {
                     self.note = Some("stopped before its end; the next run goes on".to_owned());
                     return Ok(false);
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.step_back(session, &error)?;
+                    return Err(error);
+                }
                 Ok(()) => break,
             }
         }
-        self.check_count(session)?;
+        let count = self.check_count(session, source)?;
         let full = self
             .walk_now()
             .is_some_and(|walk| walk.kind == RunKind::Full);
-        if full && self.whole {
-            self.sweep(session, source, |_| true)?;
+        match count {
+            // Its own count tells whether the keys are all there now.
+            Count::Short(_) if full => self.reconcile(session, source)?,
+            Count::Short(note) => {
+                // The watermark stays where it is: the next run reads all of it again.
+                if let Some(walk) = &mut self.checkpoint.walk {
+                    walk.max_seen = None;
+                }
+                self.note = Some(note);
+            }
+            Count::Fits if full && self.whole => self.sweep(session, source, |_| true)?,
+            Count::Fits => {}
         }
         let started = self.walk_now().map(|walk| walk.started);
         self.end_walk(session)?;
@@ -247,6 +274,23 @@ impl SyncRun<'_> {
         }
         self.whole = true;
         self.seen = SlotSet::default();
+        (self.expected, self.before) = (None, None);
+    }
+
+    /// After an answer that cannot be right: a continuation link that leads there came with the
+    /// page before, so that page is asked for again. A link kept from an earlier run may have been
+    /// wrong from the start: then so is the walk.
+    fn step_back(&mut self, session: &mut Session<'_>, error: &Error) -> Result<()> {
+        let malformed = matches!(error, Error::Source(e) if e.kind == SourceErrorKind::Malformed);
+        let at_link = |walk: &Walk| matches!(walk.position, WalkPosition::Link(_));
+        if !malformed || !self.walk_now().is_some_and(at_link) {
+            return Ok(());
+        }
+        match self.before.take() {
+            Some(walk) => self.checkpoint.walk = Some(walk),
+            None => self.restart(),
+        }
+        self.save(session)
     }
 
     fn now(&self) -> Timestamp {
@@ -273,8 +317,8 @@ impl SyncRun<'_> {
         let begun = begun();
         let mut walker = FeedWalker::new(setup, walk, source, &rejected, &begun);
         let result = pump(&mut walker, Grouping::WhenIdle, |batch| {
-            let (server_time, expected) = *lock(&begun);
-            self.apply(session, batch, server_time, expected)
+            let begun = *lock(&begun);
+            self.apply(session, batch, walk.kind, begun)
         });
         if let Some(page) = lock(&rejected).take() {
             // The page is kept for a look; the checkpoint stays before it.
@@ -287,13 +331,15 @@ impl SyncRun<'_> {
         &mut self,
         session: &mut Session<'_>,
         batch: Vec<Step>,
-        server_time: Option<Timestamp>,
-        expected: Option<u64>,
+        kind: RunKind,
+        (server_time, expected): (Option<Timestamp>, Option<u64>),
     ) -> Result<()> {
         let Some(last) = batch.last() else {
             return Ok(());
         };
         let after = last.after.clone();
+        let before_last = batch.iter().rev().nth(1).map(|step| step.after.clone());
+        self.expected = self.expected.or(expected);
         let pages: Vec<SplitPage> = batch.into_iter().map(|step| step.page).collect();
         let mut checkpoint = self.checkpoint.clone();
         let cursor_field = self.policy.cursor();
@@ -305,9 +351,15 @@ impl SyncRun<'_> {
             applying.gone = policy.gone.as_ref();
             txn.apply_pages(&pages, &mut applying)?;
             let (max_seen, keyless) = (applying.max_seen, applying.keyless);
-            if let Some(walk) = &mut checkpoint.walk {
+            // A deep run has its own place, and leaves that of an interrupted walk alone.
+            if let Some(walk) = &mut checkpoint.walk
+                && walk.kind == kind
+            {
                 if walk.position == WalkPosition::Start {
-                    walk.started = server_time.unwrap_or(walk.started);
+                    // The earlier of two clocks: a record stamped in the future is no reason to
+                    // go beyond either.
+                    let server_time = server_time.unwrap_or(walk.started);
+                    walk.started = walk.started.min(server_time);
                 }
                 walk.position = after;
                 walk.max_seen = walk.max_seen.max(max_seen);
@@ -317,26 +369,20 @@ impl SyncRun<'_> {
             txn.set_checkpoint(resource, &checkpoint)?;
             Ok(keyless)
         })?;
+        let mut before = self.checkpoint.walk.take();
+        if let (Some(walk), Some(now), Some(position)) =
+            (&mut before, &checkpoint.walk, before_last)
+        {
+            let last = pages.last().map_or(0, |page| page.entities.len() as u64);
+            (walk.started, walk.max_seen) = (now.started, now.max_seen);
+            (walk.pages, walk.records) = (now.pages - 1, now.records.saturating_sub(last));
+            walk.position = position;
+        }
+        self.before = before;
         self.checkpoint = checkpoint;
         self.keyless += keyless;
         self.progress.advanced(session.report());
         Ok(())
-    }
-
-    /// A walk that ended well before the feed's own count was cut short, however well-formed its
-    /// last page: it is begun again by the next run.
-    fn check_count(&mut self, session: &mut Session<'_>) -> Result<()> {
-        let (Some(expected), Some(walk)) = (session.report().expected, self.walk_now()) else {
-            return Ok(());
-        };
-        let full = walk.kind == RunKind::Full;
-        if !full || !self.whole || !cut_short(walk.records, expected) {
-            return Ok(());
-        }
-        let error = short_walk(self.resource, walk.records, expected);
-        self.restart();
-        self.save(session)?;
-        Err(error)
     }
 
     /// Moves the watermark: the highest stamp seen, but not past the server's time at the start.
@@ -361,64 +407,6 @@ impl SyncRun<'_> {
     fn save(&mut self, session: &mut Session<'_>) -> Result<()> {
         let (resource, checkpoint) = (self.resource, self.checkpoint.clone());
         session.write(|txn, _| txn.set_checkpoint(resource, &checkpoint))
-    }
-
-    /// Applies what the feed says was deleted since the last time, less the overlap.
-    fn deletes(
-        &mut self,
-        session: &mut Session<'_>,
-        source: &mut dyn PageSource,
-        feed: &DeletedFeed,
-        started: Option<Timestamp>,
-    ) -> Result<()> {
-        let overlap = i64::try_from(self.policy.overlap_seconds).unwrap_or(0) * 1_000_000;
-        let from = self.checkpoint.deletes_watermark.unwrap_or(Timestamp(0));
-        let since = self
-            .policy
-            .timestamp(Timestamp(from.0.saturating_sub(overlap)));
-        let mut request = PageRequest::Query {
-            resource: feed.resource.clone().into_owned(),
-            options: QueryOptions {
-                filter: Some(format!(
-                    "{} eq '{}' and {} ge {since}",
-                    feed.resource_field, self.resource, feed.time_field
-                )),
-                page_size: self.policy.page_size,
-                ..QueryOptions::default()
-            },
-        };
-        let spec = Some(Arc::new(feed.key_spec()));
-        let mut links = walk::Links::default();
-        let mut latest = None;
-        loop {
-            let fetched = source.fetch(&request)?;
-            let page =
-                SplitPage::split(&feed.resource, &fetched.origin, fetched.body, spec.clone());
-            let page = match page {
-                Ok(page) => page,
-                Err(rejected) => {
-                    session.put_page_aside(&rejected)?;
-                    return Err(rejected.error.into());
-                }
-            };
-            let next = page.next_link.clone().or(fetched.next_link);
-            if !page.entities.is_empty() {
-                let resource = Some(self.resource);
-                let seen = session.write(|txn, report| {
-                    apply_deletes(txn, feed, std::slice::from_ref(&page), resource, report)
-                })?;
-                latest = latest.max(seen);
-            }
-            let Some(link) = next else { break };
-            links.follow(&link, &page.origin)?;
-            request = PageRequest::Next {
-                resource: feed.resource.clone().into_owned(),
-                link,
-            };
-        }
-        let reached = latest.map(|at: Timestamp| started.map_or(at, |s| at.min(s)));
-        self.checkpoint.deletes_watermark = self.checkpoint.deletes_watermark.max(reached);
-        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@
 
 use std::ops::Bound;
 
+use super::count::Count;
 use super::walk::{FeedWalker, WalkSetup};
 use super::{SyncRun, begun, lock};
 use crate::error::{Error, Result};
@@ -65,12 +66,18 @@ impl SyncRun<'_> {
             session.put_page_aside(&page)?;
         }
         result?;
-        let expected = lock(&begun).1;
+        let (server_time, expected) = *lock(&begun);
         session.note_checked(met, expected);
-        if expected.is_some_and(|expected| super::cut_short(met, expected)) {
-            return Err(super::short_walk(self.resource, met, expected.unwrap_or(0)));
+        (self.whole, self.expected) = (true, expected);
+        let walk = Walk {
+            records: met,
+            started: server_time.unwrap_or(walk.started),
+            ..walk
+        };
+        if let Count::Short(note) = self.compare_count(session, source, &walk)? {
+            self.note = Some(note);
         }
-        for keys in differing.chunks(super::sweep::KEYS_A_REQUEST) {
+        for keys in differing.chunks(self.keys_a_request()) {
             self.fetch(session, source, keys)?;
         }
         self.sweep(session, source, |_| true)

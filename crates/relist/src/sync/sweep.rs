@@ -58,10 +58,16 @@ impl SyncRun<'_> {
             self.note = Some(brake.to_string());
             return Ok(());
         }
-        for keys in missing.chunks(KEYS_A_REQUEST) {
+        for keys in missing.chunks(self.keys_a_request()) {
             self.ask(session, source, keys)?;
         }
         Ok(())
+    }
+
+    /// How many keys are asked for at once: their records fit in one page.
+    pub(super) fn keys_a_request(&self) -> usize {
+        let page = self.policy.page_size.and_then(|n| usize::try_from(n).ok());
+        page.map_or(KEYS_A_REQUEST, |page| page.clamp(1, KEYS_A_REQUEST))
     }
 
     /// Fetches and applies the records of keys; those that are not there are left as they are.
@@ -75,6 +81,12 @@ impl SyncRun<'_> {
             return Ok(());
         };
         let page = self.page_of(session, source, &spec, keys)?;
+        if !answers(&page, keys) {
+            self.note = Some(format!(
+                "the feed did not answer in full for {} records that differ",
+                keys.len()
+            ));
+        }
         self.apply_page(session, &page, &[])
     }
 
@@ -94,6 +106,7 @@ impl SyncRun<'_> {
                 filter: Some(filter),
                 select: self.policy.select.clone(),
                 expand: self.policy.expand.clone(),
+                count: true,
                 ..QueryOptions::default()
             },
         }
@@ -119,9 +132,7 @@ impl SyncRun<'_> {
             .iter()
             .filter_map(|e| e.key.as_ref().ok())
             .collect();
-        let asked_for =
-            |e: &crate::decode::RawEntity| e.key.as_ref().is_ok_and(|k| keys.contains(k));
-        if !page.entities.iter().all(asked_for) || page.next_link.is_some() {
+        if !answers(&page, keys) {
             // A server that answers something else has not said that the keys are gone.
             self.note = Some(format!(
                 "the feed does not answer for single keys: {} missing records were kept",
@@ -134,7 +145,7 @@ impl SyncRun<'_> {
     }
 
     /// The page of the records of these keys.
-    fn page_of(
+    pub(super) fn page_of(
         &self,
         session: &mut Session<'_>,
         source: &mut dyn PageSource,
@@ -153,13 +164,13 @@ impl SyncRun<'_> {
     }
 
     /// Applies a page of single records, and deletes the keys that are gone.
-    fn apply_page(
+    pub(super) fn apply_page(
         &mut self,
         session: &mut Session<'_>,
         page: &SplitPage,
         gone: &[&Key],
     ) -> Result<()> {
-        let (resource, policy) = (self.resource, self.policy);
+        let (resource, policy, seen) = (self.resource, self.policy, &mut self.seen);
         session.write(|txn, report| {
             for key in gone {
                 let outcome = txn.delete(resource, key, None, Cause::Reconcile, "")?;
@@ -167,9 +178,22 @@ impl SyncRun<'_> {
             }
             let mut applying = Applying::new(Cause::Sync, policy.cursor(), report);
             applying.gone = policy.gone.as_ref();
+            // What was fetched is there: a sweep need not ask for it again.
+            applying.seen = Some(seen);
             txn.apply_pages(std::slice::from_ref(page), &mut applying)
         })?;
         self.progress.advanced(session.report());
         Ok(())
     }
+}
+
+/// Whether a page is a whole answer about these keys: nothing else, nothing cut off, and as much as
+/// it counts, where it counts.
+pub(super) fn answers(page: &SplitPage, keys: &[Key]) -> bool {
+    let asked_for = |e: &crate::decode::RawEntity| e.key.as_ref().is_ok_and(|k| keys.contains(k));
+    page.entities.iter().all(asked_for)
+        && page.next_link.is_none()
+        && page
+            .count
+            .is_none_or(|count| count == page.entities.len() as u64)
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
+use super::count::counts;
 use super::lock;
 use super::policy::{Policy, WalkKind};
 use crate::decode::{KeySpec, Rejected, SplitPage};
@@ -73,13 +74,7 @@ impl<'a> FeedWalker<'a> {
             };
         }
         let policy = self.setup.policy;
-        let mut clauses: Vec<String> = policy.filter.iter().cloned().collect();
-        if self.kind != RunKind::Incremental {
-            clauses.extend(policy.initial_filter.clone());
-        }
-        if let (Some(since), Some(field)) = (self.since, &policy.cursor_field) {
-            clauses.push(format!("{field} ge {}", policy.timestamp(since)));
-        }
+        let mut clauses = conditions(policy, self.kind, self.since);
         if let Bound::Included(key) = &self.setup.until {
             clauses.push(format!("{} le {}", self.key_field(), key.to_literal()));
         }
@@ -102,8 +97,7 @@ impl<'a> FeedWalker<'a> {
                 select: policy.select.clone(),
                 expand: policy.expand.clone(),
                 top: policy.page_size.filter(|_| by_top),
-                count: matches!(self.kind, RunKind::Full | RunKind::Reconcile)
-                    && self.position == WalkPosition::Start,
+                count: counts(self.kind) && self.position == WalkPosition::Start,
                 page_size: policy.page_size.filter(|_| !by_top),
             },
         }
@@ -170,6 +164,18 @@ impl<'a> FeedWalker<'a> {
             }
         }
     }
+}
+
+/// The conditions of a walk's query, without its place.
+pub(super) fn conditions(policy: &Policy, kind: RunKind, since: Option<Timestamp>) -> Vec<String> {
+    let mut clauses: Vec<String> = policy.filter.iter().cloned().collect();
+    if kind != RunKind::Incremental {
+        clauses.extend(policy.initial_filter.clone());
+    }
+    if let (Some(since), Some(field)) = (since, &policy.cursor_field) {
+        clauses.push(format!("{field} ge {}", policy.timestamp(since)));
+    }
+    clauses
 }
 
 impl Walker for FeedWalker<'_> {

@@ -1,0 +1,117 @@
+//! The feed's own count, held against what a walk met.
+//!
+//! A page that was cut short and is still valid JSON looks like the last one; only the count tells.
+//! Where it says that there should have been more, the feed is asked again: how many records are
+//! there now that were not stamped since the walk began? Each of them was there all the time, so
+//! the walk had to meet it, however many came and went meanwhile.
+
+use super::walk::conditions;
+use super::{SyncRun, cut_short, short_walk};
+use crate::decode::SplitPage;
+use crate::error::Result;
+use crate::ingest::Session;
+use crate::source::{PageRequest, PageSource, QueryOptions};
+use crate::store::{RunKind, Walk};
+
+/// What the feed's count says of a walk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Count {
+    /// It met all that there was; or the feed does not count.
+    Fits,
+    /// It met a few records fewer than it had to: in words.
+    Short(String),
+}
+
+impl SyncRun<'_> {
+    /// Holds the count against the walk that has just ended.
+    ///
+    /// # Errors
+    /// When many records are missing: the next run begins the walk again.
+    pub(super) fn check_count(
+        &mut self,
+        session: &mut Session<'_>,
+        source: &mut dyn PageSource,
+    ) -> Result<Count> {
+        let Some(walk) = self.walk_now().cloned() else {
+            return Ok(Count::Fits);
+        };
+        let count = self.compare_count(session, source, &walk);
+        if count.is_err() {
+            self.restart();
+            self.save(session)?;
+        }
+        count
+    }
+
+    /// Holds the count against a walk.
+    pub(super) fn compare_count(
+        &self,
+        session: &mut Session<'_>,
+        source: &mut dyn PageSource,
+        walk: &Walk,
+    ) -> Result<Count> {
+        let (met, at_start) = (walk.records, self.expected);
+        if self.whole && at_start.is_none_or(|count| met >= count) {
+            return Ok(Count::Fits);
+        }
+        // Of a walk that began in an earlier run only the count of now is known.
+        let settled = self.recount(session, source, walk)?;
+        let Some(count) = settled.or(at_start).filter(|count| met < *count) else {
+            return Ok(Count::Fits);
+        };
+        if cut_short(met, count) {
+            return Err(short_walk(self.resource, met, count));
+        }
+        let resource = self.resource;
+        Ok(Count::Short(format!(
+            "the walk met {met} of the {count} {resource} records the feed counts"
+        )))
+    }
+
+    /// How many records of the walk there are now that were not stamped after it began; `None`
+    /// when the feed does not say.
+    fn recount(
+        &self,
+        session: &mut Session<'_>,
+        source: &mut dyn PageSource,
+        walk: &Walk,
+    ) -> Result<Option<u64>> {
+        let spec = self
+            .key_spec
+            .clone()
+            .or_else(|| session.key_spec(self.resource));
+        let mut clauses = conditions(self.policy, walk.kind, walk.since);
+        if let Some(field) = &self.policy.cursor_field {
+            clauses.push(format!(
+                "{field} le {}",
+                self.policy.timestamp(walk.started)
+            ));
+        }
+        let request = PageRequest::Query {
+            resource: self.resource.to_owned(),
+            options: QueryOptions {
+                filter: (!clauses.is_empty()).then(|| clauses.join(" and ")),
+                select: spec.as_ref().map(|spec| spec.field.clone()),
+                top: Some(1),
+                count: true,
+                ..QueryOptions::default()
+            },
+        };
+        let fetched = source.fetch(&request)?;
+        match SplitPage::split(self.resource, &fetched.origin, fetched.body, spec) {
+            Ok(page) => Ok(page.count),
+            Err(rejected) => {
+                session.put_page_aside(&rejected)?;
+                Err(rejected.error.into())
+            }
+        }
+    }
+}
+
+/// Whether a walk asks for the count: those that have to meet every record of their query.
+pub(super) fn counts(kind: RunKind) -> bool {
+    matches!(
+        kind,
+        RunKind::Full | RunKind::Incremental | RunKind::Reconcile
+    )
+}
