@@ -120,3 +120,25 @@ pub fn verified(store: &Store) -> VerifyReport {
     assert!(report.is_clean(), "{:?}", report.problems);
     report
 }
+
+/// Records in a [`page`].
+pub const PAGE_RECORDS: u32 = 200;
+
+/// A page of 200 listings of about a kilobyte, the same for the same number.
+pub fn page(number: u32) -> String {
+    let record = |at: u32| {
+        let key = number * PAGE_RECORDS + at;
+        // Text that no codec makes small.
+        let remarks: Vec<String> = (0..50_u32)
+            .map(|i| format!("{:x}", (key + 1).wrapping_mul(2_654_435_761).rotate_left(i)))
+            .collect();
+        format!(
+            "{{\"ListingKey\":\"{key}\",\"ListPrice\":{}.0,\"PublicRemarks\":\"{}\",\
+             \"ModificationTimestamp\":\"2026-01-01T00:00:00Z\"}}",
+            key * 10,
+            remarks.join(" ")
+        )
+    };
+    let records: Vec<String> = (0..PAGE_RECORDS).map(record).collect();
+    format!("{{\"value\":[{}]}}", records.join(","))
+}

@@ -643,8 +643,8 @@ fn a_list_of_keys_is_walked_to_the_end_and_stopped_anywhere() {
     {
         let mut data = data.lock().unwrap();
         let later = "2026-03-01T00:00:00.00Z";
-        let changed =
-            json!({"ListingKey": "K000007", "ListPrice": 1, "ModificationTimestamp": later});
+        let mut changed = json!({"ListingKey": "K000007", "ListPrice": 1});
+        changed["ModificationTimestamp"] = json!(later);
         data.put("Property", &changed).unwrap();
         let listed = json!({"ListingKey": "K000007", "ModificationTimestamp": later});
         data.put("Replication", &listed).unwrap();

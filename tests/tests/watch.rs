@@ -29,8 +29,8 @@ fn story(states: &[&str]) -> Fresh {
             fresh.ingest("Deleted", &[("d", GONE)], at);
             continue;
         }
-        let (price, words) = state.split_once(' ').unwrap();
-        fresh.ingest("Property", &[("p", page("a", price, words, "Provo"))], at);
+        let (price, then) = state.split_once(' ').unwrap();
+        fresh.ingest("Property", &[("p", page("a", price, then, "Provo"))], at);
     }
     fresh.verify();
     fresh

@@ -189,7 +189,7 @@ impl<'a> App<'a> {
         Ok(Store::open(&path)?)
     }
 
-    fn existing_store(&mut self) -> Result<PathBuf, Failure> {
+    pub(crate) fn existing_store(&mut self) -> Result<PathBuf, Failure> {
         let path = self.store_path()?;
         if !path.exists() {
             if self.global.store.is_none()

@@ -29,7 +29,7 @@ pub(crate) struct Cli {
 }
 
 /// Options of every command.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// The configuration file [default: relist.toml in the current directory]
@@ -100,6 +100,8 @@ pub(crate) enum Command {
     Quarantine(Quarantine),
     /// Write records to a file
     Export(Export),
+    /// Run syncs and other commands at their times, until told to stop
+    Schedule(Schedule),
     /// Mirror a simulated MLS and show what can be asked of it
     Demo(Demo),
     /// Print the completions of a shell
@@ -370,6 +372,26 @@ pub(crate) enum QuarantineAction {
     Show(QuarantineShow),
     /// Empty the quarantine
     Clear(OfResource),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Schedule {
+    #[command(subcommand)]
+    pub(crate) action: ScheduleAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ScheduleAction {
+    /// Run the jobs of relist.toml at their times; an interrupt ends it after the page
+    Run,
+    /// List the jobs: when they run, how they last ended
+    List,
+    /// List the times to come
+    Next {
+        /// How many
+        #[arg(default_value_t = 10, value_name = "N")]
+        most: usize,
+    },
 }
 
 #[derive(Debug, Args)]

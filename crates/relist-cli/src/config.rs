@@ -9,6 +9,7 @@ use serde::de::IgnoredAny;
 
 use crate::args::quoted_path;
 use crate::failure::Failure;
+use crate::schedule::{JobSettings, Settings};
 
 /// The name that is looked for in the current directory.
 pub(crate) const FILE: &str = "relist.toml";
@@ -48,6 +49,12 @@ pub(crate) struct Config {
     /// What to watch for, and where events go.
     #[serde(default)]
     pub(crate) watch: Watch,
+    /// What holds for all jobs of `relist schedule`.
+    #[serde(default)]
+    pub(crate) schedule: Settings,
+    /// The jobs of `relist schedule`; the usual ones otherwise.
+    #[serde(default, rename = "job")]
+    pub(crate) jobs: Vec<JobSettings>,
     /// What people try, and what must not be here.
     token: Option<IgnoredAny>,
     client_secret: Option<IgnoredAny>,
@@ -170,7 +177,7 @@ pub(crate) fn template(
          # ca_file = \"company-ca.pem\"\n\
          \n\
          # Values that some providers' profiles ask for.\n\
-         {variables}\
+         {variables}\n\
          \n\
          # Lists of fields, for relist changes --track NAME.\n\
          # [track]\n\
@@ -181,7 +188,16 @@ pub(crate) fn template(
          # name = \"under contract\"\n\
          # on = \"transition\"\n\
          # from = \"Active\"\n\
-         # to = \"Pending\"\n",
+         # to = \"Pending\"\n\
+         \n\
+         # What `relist schedule run` does, where the usual jobs are not wanted: one of `cron`,\n\
+         # `every` and `after` (a job's name) for each. `relist schedule list` shows them.\n\
+         # [schedule]\n\
+         # timezone = \"America/Denver\"\n\
+         # [[job]]\n\
+         # name = \"full\"\n\
+         # run = \"sync --full\"\n\
+         # cron = \"0 2 * * SUN\"\n",
         known = relist_feed::Profile::names().collect::<Vec<_>>().join(", "),
         provider = quote(provider),
         store = quote(&store.to_string_lossy()),
@@ -200,9 +216,9 @@ fn variables(provider: &str) -> String {
         let _ = writeln!(out, "{section}{name} = {}", toml::Value::from(value));
     }
     if out.is_empty() {
-        "# [variables]\n# system = \"actris\"\n".clone_into(&mut out);
+        return "# [variables]\n# system = \"actris\"".to_owned();
     }
-    out
+    out.trim_end().to_owned()
 }
 
 /// Why there is no configuration, and how to get one.

@@ -33,7 +33,7 @@ pub(crate) fn parse(option: &str, text: &str, edge: Edge, now: Timestamp) -> Res
         }));
     }
     let instant = DateTime::parse(text).and_then(DateTime::to_timestamp);
-    let instant = instant.or_else(|| ago(text).map(|a| Timestamp(now.0.saturating_sub(a))));
+    let instant = instant.or_else(|| length(text).map(|a| Timestamp(now.0.saturating_sub(a))));
     instant.map(AsOf::Instant).ok_or_else(|| {
         Failure::usage(
             format!("{option} takes a sequence or a time, not {text:?}"),
@@ -45,7 +45,7 @@ pub(crate) fn parse(option: &str, text: &str, edge: Edge, now: Timestamp) -> Res
 
 /// Reads a length of time in microseconds: `12h`, `90s`.
 pub(crate) fn span(option: &str, text: &str) -> Result<i64, Failure> {
-    ago(text).ok_or_else(|| {
+    length(text).ok_or_else(|| {
         Failure::usage(
             format!("{option} takes a length of time, not {text:?}"),
             "write 7d, 36h, 15m or 90s",
@@ -53,7 +53,8 @@ pub(crate) fn span(option: &str, text: &str) -> Result<i64, Failure> {
     })
 }
 
-fn ago(text: &str) -> Option<i64> {
+/// Reads a length of time, in microseconds: `7d`, `36h`, `15m`, `30s`.
+pub(crate) fn length(text: &str) -> Option<i64> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let digits = number.bytes().all(|b| b.is_ascii_digit());
     let number: i64 = digits.then(|| number.parse().ok()).flatten()?;

@@ -335,8 +335,7 @@ fn a_watcher_works_beside_a_writer_and_one_at_a_time() {
 /// What a receiver was sent: the signature and the body.
 type Taken = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 
-/// A receiver that answers with these statuses in turn (0 hangs up), then with 200; and what it
-/// was sent: the signature and the body.
+/// A receiver that answers with these statuses in turn (0 hangs up), then with 200.
 fn receiver(statuses: &'static [u16]) -> (String, Taken) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook?key=s3cret", listener.local_addr().unwrap());

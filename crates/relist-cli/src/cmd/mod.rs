@@ -16,6 +16,7 @@ mod query;
 mod refresh;
 mod report;
 mod runs;
+mod schedule;
 mod status;
 mod sync;
 mod verify;
@@ -43,6 +44,7 @@ pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Fail
         Command::Doctor(args) => doctor::run(app, &args),
         Command::Quarantine(args) => quarantine::run(app, &args),
         Command::Export(args) => export::run(app, &args),
+        Command::Schedule(args) => schedule::run(app, &args),
         Command::Demo(args) => demo::run(app, &args),
         Command::Completions(args) => completions::run(app, &args),
     }

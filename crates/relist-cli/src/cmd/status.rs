@@ -12,6 +12,8 @@ use crate::args::{self, Format, quoted_path};
 use crate::failure::{Exit, Failure};
 use crate::moment;
 use crate::output::{Datum, Member, json_string, left, right};
+use crate::schedule::state::Files;
+use crate::schedule::{State, tell};
 use crate::style::{bytes, duration, plural, printable, thousands};
 
 /// A resource whose last complete run is older than a day is stale: feeds move every 15 minutes.
@@ -56,13 +58,18 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Status) -> Result<Exit, Failur
         print(app, &store, &snapshot, size, &quarantined)?;
     }
     match limit {
-        Some(limit) => check_age(&snapshot, limit, app.now()),
+        Some(limit) => check_age(&snapshot, limit, app.now(), &schedule(app, &store)),
         None => Ok(Exit::Ok),
     }
 }
 
 /// Whether every resource that is synced was complete within that time.
-fn check_age(snapshot: &Snapshot, limit: i64, now: Timestamp) -> Result<Exit, Failure> {
+fn check_age(
+    snapshot: &Snapshot,
+    limit: i64,
+    now: Timestamp,
+    schedule: &State,
+) -> Result<Exit, Failure> {
     let (mut synced, mut stale) = (0, Vec::new());
     for resource in &snapshot.schema().resources {
         let checkpoint = snapshot.checkpoint(&resource.name)?;
@@ -76,10 +83,11 @@ fn check_age(snapshot: &Snapshot, limit: i64, now: Timestamp) -> Result<Exit, Fa
             None => stale.push(format!("{} never", resource.name)),
         }
     }
-    if synced > 0 && stale.is_empty() {
+    if synced > 0 && stale.is_empty() && schedule.owed_since.is_none() {
         return Ok(Exit::Ok);
     }
     let message = match synced {
+        _ if synced > 0 && stale.is_empty() => "a reconcile is owed".to_owned(),
         0 => "nothing was ever synced".to_owned(),
         _ => format!("not up to date, last complete: {}", stale.join(", ")),
     };
@@ -88,6 +96,17 @@ fn check_age(snapshot: &Snapshot, limit: i64, now: Timestamp) -> Result<Exit, Fa
         message,
         "relist sync brings it up to date; relist report shows what runs did",
     ))
+}
+
+/// What the scheduler keeps beside the store. It is not the store's: without it there is a status.
+fn schedule(app: &mut App<'_>, store: &Store) -> State {
+    let files = Files::beside(store.path());
+    let kept = files.read().unwrap_or_else(|error| {
+        let path = quoted_path(files.path());
+        app.warn(&format!("{path} cannot be read ({error})"));
+        None
+    });
+    kept.unwrap_or_default()
 }
 
 fn print(
@@ -99,14 +118,16 @@ fn print(
 ) -> Result<(), Failure> {
     let stopped = unfinished(snapshot)?;
     let path = quoted_path(store.path());
+    let schedule = schedule(app, store);
+    let facts = facts(app, snapshot, quarantined, schedule)?;
     if app.format() == Format::Json {
-        return print_json(app, snapshot, &path, size, quarantined, &stopped);
+        let sequence = snapshot.sequence();
+        return print_json(app, (&path, size, sequence), &facts, quarantined, &stopped);
     }
     if app.is_text() {
         writeln!(app.out, "store      {path}  ({})", bytes(size))?;
         writeln!(app.out, "sequence   {}\n", snapshot.sequence())?;
     }
-    let facts = facts(app, snapshot, quarantined)?;
     if facts.rows.is_empty() && app.is_text() {
         writeln!(
             app.out,
@@ -133,14 +154,20 @@ struct Facts {
     empty: usize,
     /// What is under way or was interrupted, in words.
     walks: Vec<String>,
+    schedule: State,
+    /// When they were gathered.
+    now: Timestamp,
 }
 
 fn facts(
     app: &App<'_>,
     snapshot: &Snapshot,
     quarantined: &[Quarantined],
+    schedule: State,
 ) -> Result<Facts, Failure> {
     let mut facts = Facts {
+        schedule,
+        now: app.now(),
         rows: Vec::new(),
         empty: 0,
         walks: Vec::new(),
@@ -175,9 +202,8 @@ fn facts(
             ));
         }
         let counts = (records, tombstones, held);
-        facts
-            .rows
-            .push(row(&name, snapshot, &checkpoint, counts, app.now()));
+        let row = row(&name, snapshot, &checkpoint, counts, &facts);
+        facts.rows.push(row);
     }
     Ok(facts)
 }
@@ -187,10 +213,14 @@ fn row(
     snapshot: &Snapshot,
     checkpoint: &Checkpoint,
     (records, tombstones, held): (u64, u64, u64),
-    now: Timestamp,
+    facts: &Facts,
 ) -> Vec<Datum> {
-    let age = checkpoint.last_complete.map(|at| (now.0 - at.0).max(0));
-    let stale = age.map(|age| age > STALE_AFTER);
+    let age = checkpoint
+        .last_complete
+        .map(|at| (facts.now.0 - at.0).max(0));
+    // What vanished while nobody looked is found by the reconcile that is owed, not before.
+    let owed = facts.schedule.owed_since.is_some();
+    let stale = age.map(|age| owed || age > STALE_AFTER);
     let resource = snapshot.schema().resource(name);
     let walk = checkpoint.walk.as_ref();
     vec![
@@ -201,7 +231,7 @@ fn row(
         Datum::time(checkpoint.watermark),
         Datum::time(checkpoint.last_complete),
         age.map_or(Datum::null(), |age| {
-            Datum::number((age / 1_000_000).cast_unsigned()).shown(ago(age))
+            Datum::number((age / 1_000_000).cast_unsigned()).shown(ago(age, stale))
         }),
         stale.map_or(Datum::null(), Datum::flag),
         Datum::count(held),
@@ -214,10 +244,10 @@ fn row(
     ]
 }
 
-fn ago(age: i64) -> String {
-    let stale = if age > STALE_AFTER { " (stale)" } else { "" };
+fn ago(age: i64, stale: Option<bool>) -> String {
+    let stale = if stale == Some(true) { " (stale)" } else { "" };
     if age < JUST_NOW {
-        return "just now".to_owned();
+        return format!("just now{stale}");
     }
     format!("{} ago{stale}", duration(age))
 }
@@ -264,6 +294,11 @@ fn print_rest(
             run.kind.name()
         )?;
     }
+    let jobs = tell::lines(&facts.schedule, facts.now);
+    for (turn, line) in jobs.iter().enumerate() {
+        let gap = if turn == 0 { "\n" } else { "" };
+        writeln!(app.out, "{gap}{}", printable(line))?;
+    }
     if quarantined.is_empty() {
         return Ok(());
     }
@@ -302,13 +337,11 @@ fn reasons(quarantined: &[Quarantined]) -> Vec<(String, u64)> {
 /// One object with everything: for programs that watch a mirror.
 fn print_json(
     app: &mut App<'_>,
-    snapshot: &Snapshot,
-    path: &str,
-    size: u64,
+    (path, size, sequence): (&str, u64, u64),
+    facts: &Facts,
     quarantined: &[Quarantined],
     stopped: &[RunReport],
 ) -> Result<(), Failure> {
-    let facts = facts(app, snapshot, quarantined)?;
     let mut text = Vec::new();
     let paint = app.paint();
     let mut rows = crate::output::Rows::new(MEMBERS, Format::Json, None, paint, &mut text)?;
@@ -330,13 +363,15 @@ fn print_json(
     });
     writeln!(
         app.out,
-        "{{\"Store\":{},\"Bytes\":{size},\"Sequence\":{},\"Quarantined\":{},\
-         \"QuarantineReasons\":[{}],\"UnfinishedRuns\":[{}],\"Resources\":{resources}}}",
+        "{{\"Store\":{},\"Bytes\":{size},\"Sequence\":{sequence},\"Quarantined\":{},\
+         \"QuarantineReasons\":[{}],\"UnfinishedRuns\":[{}],\"ReconcileOwed\":{},\"Jobs\":{},\
+         \"Resources\":{resources}}}",
         json_string(path),
-        snapshot.sequence(),
         quarantined.len(),
         reasons.collect::<Vec<_>>().join(","),
-        runs.collect::<Vec<_>>().join(",")
+        runs.collect::<Vec<_>>().join(","),
+        facts.schedule.owed_since.is_some(),
+        tell::json(&facts.schedule),
     )?;
     Ok(())
 }

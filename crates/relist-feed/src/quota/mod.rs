@@ -67,6 +67,9 @@ struct Ledger {
     path: PathBuf,
     left: u64,
     left_bytes: u64,
+    /// Whether this process has written it: one that sent nothing leaves it as it is, for another
+    /// may be using it.
+    written: bool,
 }
 
 /// Why a request may not go yet.
@@ -162,6 +165,7 @@ impl Quota {
             path: path.to_owned(),
             left: 0,
             left_bytes: 0,
+            written: false,
         });
         Ok(quota)
     }
@@ -270,7 +274,7 @@ impl Quota {
     /// # Errors
     /// [`QuotaError::File`] when it cannot be written.
     pub fn save(&mut self) -> Result<(), QuotaError> {
-        if self.windows.is_empty() && self.held_until <= self.latest {
+        if self.ledger.as_ref().is_some_and(|ledger| !ledger.written) {
             return Ok(());
         }
         // What is under way may still be counted by the server.
@@ -354,6 +358,7 @@ impl Quota {
             source,
         })?;
         (ledger.left, ledger.left_bytes) = reserved;
+        ledger.written = true;
         Ok(())
     }
 }
@@ -590,6 +595,21 @@ mod tests {
         // An orderly end costs nothing.
         let mut quota = Quota::open(&rules, &path, at(20)).unwrap();
         assert_eq!(spent(&mut quota, at(20)), 33);
+    }
+
+    #[test]
+    fn a_process_that_sends_nothing_leaves_the_file_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("feed.quota");
+        let rules = rules("windows = [{ per = 'hour', requests = 1600 }]");
+        drop(Quota::open(&rules, &path, at(0)).unwrap());
+        assert!(!path.exists());
+        let mut first = Quota::open(&rules, &path, at(0)).unwrap();
+        first.ask(at(0)).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        // A second sync finds the store busy and goes.
+        drop(Quota::open(&rules, &path, at(1)).unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), before);
     }
 
     #[test]

@@ -398,6 +398,10 @@ impl<'de> Visitor<'de> for EnvelopeVisitor<'_> {
         let mut out = Envelope::default();
         while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
             match name.as_ref() {
+                // The last one would win, and the records of the first be lost.
+                "value" if out.value.is_some() => {
+                    return Err(serde::de::Error::custom("`value` is given twice"));
+                }
                 "value" => {
                     out.value = Some(map.next_value_seed(ValueSeed { seen: self.seen })?);
                     self.seen.set(None);

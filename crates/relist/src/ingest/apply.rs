@@ -401,6 +401,11 @@ impl WriteTxn {
                 out.push(item);
                 continue;
             };
+            if rival.raw.hash == item.raw.hash {
+                to.report.unchanged += 1;
+                out.push(rival);
+                continue;
+            }
             let (wins, loses) = if item.source_time >= rival.source_time {
                 (item, rival)
             } else {

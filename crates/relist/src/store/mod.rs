@@ -19,6 +19,7 @@ mod write;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use redb::{ConcurrencyMode, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase};
@@ -42,6 +43,9 @@ use format::{FORMAT, FORMAT_OLDEST};
 
 /// Memory redb may use for pages: it bounds the process, the operating system caches the rest.
 const CACHE_BYTES: usize = 128 << 20;
+
+/// Stores created by this process: each has a temporary name of its own.
+static CREATED: AtomicU64 = AtomicU64::new(0);
 
 /// A store, open for reading or for reading and writing.
 pub struct Store {
@@ -109,36 +113,21 @@ impl Store {
                 io::ErrorKind::AlreadyExists.into(),
             ));
         }
+        // A name of its own: another process may be creating a store here at this moment.
+        let number = CREATED.fetch_add(1, Ordering::Relaxed);
         let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".new");
+        temporary.push(format!(".new-{}-{number}", std::process::id()));
         let temporary = PathBuf::from(temporary);
-        match std::fs::remove_file(&temporary) {
+        let made = make(&temporary, path, created);
+        // Linked to its place or a failure: the temporary name has no use any more.
+        let removed = std::fs::remove_file(&temporary);
+        made?;
+        match removed {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error(&temporary, "cannot replace", e));
+                return Err(io_error(&temporary, "cannot remove", e));
             }
             _ => {}
         }
-        let file = create_private(&temporary).map_err(|e| io_error(path, "cannot create", e))?;
-        let database = builder().create(&temporary).map_err(engine)?;
-        write::initialise(
-            &database,
-            &Birth {
-                format: FORMAT,
-                oldest_reader: FORMAT,
-                created,
-            },
-        )?;
-        database.close().map_err(engine)?;
-        file.sync_all()
-            .map_err(|e| io_error(&temporary, "cannot sync", e))?;
-        // A hard link does not replace: of two processes that create at once, one wins.
-        std::fs::hard_link(&temporary, path)
-            .and_then(|()| std::fs::remove_file(&temporary))
-            .or_else(|e| match e.kind() {
-                io::ErrorKind::AlreadyExists => Err(e),
-                _ => std::fs::rename(&temporary, path),
-            })
-            .map_err(|e| io_error(path, "cannot create", e))?;
         sync_parent(path).map_err(|e| io_error(path, "cannot sync the folder of", e))?;
         Store::open(path)
     }
@@ -282,6 +271,29 @@ impl std::fmt::Debug for Store {
             .field("path", &self.path)
             .finish_non_exhaustive()
     }
+}
+
+/// Makes a store under a temporary name, whole and durable, and gives it its own name.
+fn make(temporary: &Path, path: &Path, created: Timestamp) -> Result<()> {
+    let file = create_private(temporary).map_err(|e| io_error(path, "cannot create", e))?;
+    let database = builder().create(temporary).map_err(engine)?;
+    let birth = Birth {
+        format: FORMAT,
+        oldest_reader: FORMAT,
+        created,
+    };
+    write::initialise(&database, &birth)?;
+    database.close().map_err(engine)?;
+    file.sync_all()
+        .map_err(|e| io_error(temporary, "cannot sync", e))?;
+    // A hard link does not replace: of two processes that create at once, one wins.
+    std::fs::hard_link(temporary, path)
+        .or_else(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => Err(e),
+            // Not every file system has hard links.
+            _ => std::fs::rename(temporary, path),
+        })
+        .map_err(|e| io_error(path, "cannot create", e))
 }
 
 fn builder() -> redb::Builder {

@@ -87,6 +87,7 @@ impl Store {
             keyless: 0,
             expected: None,
             before: None,
+            braked: false,
             note: None,
         };
         let mut session = session;
@@ -174,6 +175,8 @@ struct SyncRun<'a> {
     expected: Option<u64>,
     /// The walk as it was before the last page applied.
     before: Option<Walk>,
+    /// Whether the walk missed so many records that it is not believed.
+    braked: bool,
     /// Why the run is degraded.
     note: Option<String>,
 }
@@ -236,18 +239,15 @@ impl SyncRun<'_> {
         let full = self
             .walk_now()
             .is_some_and(|walk| walk.kind == RunKind::Full);
-        match count {
-            // Its own count tells whether the keys are all there now.
-            Count::Short(_) if full => self.reconcile(session, source)?,
-            Count::Short(note) => {
-                // The watermark stays where it is: the next run reads all of it again.
-                if let Some(walk) = &mut self.checkpoint.walk {
-                    walk.max_seen = None;
-                }
-                self.note = Some(note);
+        let swept = self.settle_missing(session, source, count, full);
+        if let Err(error) = swept {
+            if full {
+                // Only a walk from its start knows what was not met: the next one begins there.
+                self.restart();
+                // Should this fail too, the first error is the one to tell.
+                let _ = self.save(session);
             }
-            Count::Fits if full && self.whole => self.sweep(session, source, |_| true)?,
-            Count::Fits => {}
+            return Err(error);
         }
         let started = self.walk_now().map(|walk| walk.started);
         self.end_walk(session)?;
@@ -261,6 +261,35 @@ impl SyncRun<'_> {
         }
         self.save(session)?;
         Ok(true)
+    }
+
+    /// Deletes what a full walk did not meet, as far as the walk can be believed.
+    fn settle_missing(
+        &mut self,
+        session: &mut Session<'_>,
+        source: &mut dyn PageSource,
+        count: Count,
+        full: bool,
+    ) -> Result<()> {
+        match count {
+            // Its own count tells whether the keys are all there now.
+            Count::Short(_) if full => self.reconcile(session, source),
+            Count::Short(note) => {
+                // The watermark stays where it is: the next run reads all of it again.
+                if let Some(walk) = &mut self.checkpoint.walk {
+                    walk.max_seen = None;
+                }
+                self.note = Some(note);
+                Ok(())
+            }
+            Count::Fits if full && self.whole => self.sweep(session, source, |_| true),
+            // A walk that went on from an earlier run does not know what that run met. A first walk
+            // has nothing to miss; a later one compares the keys.
+            Count::Fits if full && self.checkpoint.state == SyncState::Live => {
+                self.reconcile(session, source)
+            }
+            Count::Fits => Ok(()),
+        }
     }
 
     fn walk_now(&self) -> Option<&Walk> {
@@ -386,6 +415,7 @@ impl SyncRun<'_> {
     }
 
     /// Moves the watermark: the highest stamp seen, but not past the server's time at the start.
+    /// A walk that is not believed moves nothing: what it did not meet may have changed.
     fn end_walk(&mut self, session: &mut Session<'_>) -> Result<()> {
         let Some(walk) = self.checkpoint.walk.take() else {
             return Ok(());
@@ -395,7 +425,9 @@ impl SyncRun<'_> {
             // Nothing was there: all that comes is stamped later than the walk began.
             reached = Some(walk.started);
         }
-        self.checkpoint.watermark = self.checkpoint.watermark.max(reached);
+        if !self.braked {
+            self.checkpoint.watermark = self.checkpoint.watermark.max(reached);
+        }
         self.checkpoint.state = SyncState::Live;
         if walk.kind == RunKind::Full && self.checkpoint.deletes_watermark.is_none() {
             // What was deleted before the walk began is not in it.

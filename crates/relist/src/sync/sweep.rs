@@ -46,7 +46,10 @@ impl SyncRun<'_> {
             missing.retain(|key| within(key));
             Ok((missing, live))
         })?;
-        let allowed = BRAKE_RECORDS.max(live / BRAKE_SHARE);
+        // Whatever the size: a feed that has nothing left is not believed without a confirmation.
+        let allowed = BRAKE_RECORDS
+            .max(live / BRAKE_SHARE)
+            .min(live.saturating_sub(1));
         let would_delete = missing.len() as u64;
         if would_delete > allowed && !self.options.confirm {
             let brake = Error::Brake {
@@ -56,6 +59,7 @@ impl SyncRun<'_> {
                 allowed,
             };
             self.note = Some(brake.to_string());
+            self.braked = true;
             return Ok(());
         }
         for keys in missing.chunks(self.keys_a_request()) {
