@@ -8,7 +8,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use relist_tests::simulation::{Rng, World};
+use std::sync::Arc;
+
+use relist::schema::Schema;
+use relist::store::{Outcome, RunKind, RunReport, Store};
+use relist::sync::{Policy, SyncMode, SyncOptions};
+use relist::value::Timestamp;
+use relist_sim::{Dataset, Direct, Key, Options};
+use relist_tests::simulation::{Rng, World, fast_folder};
+use serde_json::json;
 
 /// What came of some seeds.
 #[derive(Debug, Default)]
@@ -108,4 +116,123 @@ fn a_seed_decides_everything() {
         (story(()), story(()))
     });
     assert!(told.all(|(one, other)| one.is_ok() && one == other));
+}
+
+/// A store that knows the schema of a feed, without a network between them.
+struct Plain {
+    rows: Arc<Mutex<Dataset>>,
+    store: Store,
+    page: u64,
+    _folder: tempfile::TempDir,
+}
+
+impl Plain {
+    fn new(rows: Dataset, page: u64) -> Self {
+        let folder = fast_folder();
+        let store = Store::create(folder.path().join("mirror"), Timestamp(0)).unwrap();
+        let plain = Plain {
+            rows: Arc::new(Mutex::new(rows)),
+            store,
+            page,
+            _folder: folder,
+        };
+        let metadata = plain.feed().get("/reso/odata/$metadata", None).body;
+        let mut txn = plain.store.begin_write(Timestamp(0)).unwrap();
+        txn.define(&Schema::from_metadata(&metadata).unwrap())
+            .unwrap();
+        txn.commit().unwrap();
+        plain
+    }
+
+    fn feed(&self) -> Direct {
+        let options = Options {
+            page_limit: self.page,
+            ..Options::default()
+        };
+        Direct::new(Arc::clone(&self.rows), options)
+    }
+
+    fn sync(&self, mode: SyncMode) -> relist::error::Result<RunReport> {
+        let options = SyncOptions {
+            mode,
+            max_pages: None,
+            confirm: false,
+            now: &|| Timestamp(1_772_500_000_000_000),
+        };
+        let policy = Policy {
+            page_size: Some(self.page),
+            ..Policy::default()
+        };
+        let mut feed = self.feed();
+        self.store.sync(
+            "Property",
+            &mut feed,
+            &policy,
+            &options,
+            &mut |_: &RunReport| {},
+        )
+    }
+}
+
+fn on_one_stamp(n: i64, price: i64, stamp: &str) -> impl Iterator<Item = serde_json::Value> {
+    (1..=n).map(move |key| {
+        json!({"ListingKeyNumeric": key, "ListPrice": price + key, "StandardStatus": "Active",
+            "ModificationTimestamp": stamp})
+    })
+}
+
+#[test]
+fn a_hundred_thousand_rows_on_one_stamp_lose_none() {
+    let rows = on_one_stamp(100_000, 0, "2026-02-01T00:00:00Z");
+    let data = Dataset::new()
+        .with_resource("Property", "ListingKeyNumeric", rows)
+        .unwrap();
+    let plain = Plain::new(data, 1_000);
+    let report = plain.sync(SyncMode::Auto).unwrap();
+    assert_eq!((report.inserted, report.expected), (100_000, Some(100_000)));
+    for row in on_one_stamp(100_000, 7, "2026-03-01T23:59:59Z") {
+        plain.rows.lock().unwrap().put("Property", &row).unwrap();
+    }
+    let report = plain.sync(SyncMode::Auto).unwrap();
+    assert_eq!(
+        (report.kind, report.updated, report.price_changes),
+        (RunKind::Incremental, 100_000, 100_000)
+    );
+    assert_eq!(report.outcome, Outcome::Complete);
+    let report = plain.sync(SyncMode::Auto).unwrap();
+    assert_eq!((report.records, report.unchanged), (100_000, 100_000));
+    let snapshot = plain.store.snapshot().unwrap();
+    assert_eq!(snapshot.count("Property").unwrap(), 100_000);
+}
+
+#[test]
+fn a_feed_that_is_emptied_or_shrinks_deletes_nothing() {
+    for left in [0, 1, 100] {
+        let rows = on_one_stamp(1_000, 0, "2026-02-01T00:00:00Z");
+        let data = Dataset::new()
+            .with_resource("Property", "ListingKeyNumeric", rows)
+            .unwrap();
+        let plain = Plain::new(data, 100);
+        plain.sync(SyncMode::Auto).unwrap();
+        for key in left + 1..=1_000 {
+            let mut rows = plain.rows.lock().unwrap();
+            assert!(rows.remove("Property", &Key::Int(key)));
+        }
+        for mode in [
+            SyncMode::Full,
+            SyncMode::Reconcile,
+            SyncMode::Deep { slice: 1, of: 1 },
+        ] {
+            let report = plain.sync(mode).unwrap();
+            assert_eq!(report.deleted, 0, "{mode:?}");
+            assert!(
+                matches!(&report.outcome, Outcome::Degraded(why) if why.contains("of 1000")),
+                "{mode:?}: {:?}",
+                report.outcome
+            );
+        }
+        let snapshot = plain.store.snapshot().unwrap();
+        assert_eq!(snapshot.count("Property").unwrap(), 1_000);
+        assert_eq!(snapshot.tombstones("Property").unwrap(), []);
+    }
 }

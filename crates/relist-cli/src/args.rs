@@ -102,6 +102,8 @@ pub(crate) enum Command {
     Export(Export),
     /// Run syncs and other commands at their times, until told to stop
     Schedule(Schedule),
+    /// Fetch the photos and documents that records speak of
+    Media(Media),
     /// Mirror a simulated MLS and show what can be asked of it
     Demo(Demo),
     /// Print the completions of a shell
@@ -426,6 +428,47 @@ pub(crate) struct Export {
     /// Replace the file if it exists
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Media {
+    #[command(subcommand)]
+    pub(crate) action: MediaAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MediaAction {
+    /// Fetch what is new or changed
+    Sync(MediaSync),
+    /// Show how many files there are, and what is missing and why
+    Status(MediaStatus),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MediaSync {
+    /// At most so many files; the next sync goes on
+    #[arg(long, value_name = "N")]
+    pub(crate) max: Option<u64>,
+    /// The folder of the files [default: that of relist.toml, else media beside the store]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// How many files at a time
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub(crate) jobs: u8,
+    /// Try those again that failed three times
+    #[arg(long)]
+    pub(crate) retry: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MediaStatus {
+    /// Only the files of this record of Property
+    #[arg(value_name = "KEY", allow_hyphen_values = true)]
+    pub(crate) key: Option<String>,
+    /// The folder of the files [default: that of relist.toml, else media beside the store]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

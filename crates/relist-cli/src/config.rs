@@ -43,6 +43,9 @@ pub(crate) struct Config {
     pub(crate) proxy: Option<String>,
     /// Certificates of authorities to trust.
     pub(crate) ca_file: Option<PathBuf>,
+    /// Photos and documents.
+    #[serde(default)]
+    pub(crate) media: MediaConfig,
     /// Lists of fields, by name.
     #[serde(default)]
     pub(crate) track: BTreeMap<String, Vec<String>>,
@@ -61,6 +64,33 @@ pub(crate) struct Config {
     /// Where it was read from.
     #[serde(skip)]
     pub(crate) path: PathBuf,
+}
+
+/// What `[media]` in `relist.toml` says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct MediaConfig {
+    /// The folder of the files.
+    pub(crate) dir: Option<PathBuf>,
+    /// What becomes of the files of a deleted listing.
+    pub(crate) on_delete: OnDelete,
+    /// The only hosts files are fetched from.
+    pub(crate) hosts: Vec<String>,
+    /// The most bytes a file may have.
+    pub(crate) max_bytes: Option<usize>,
+    /// Whether listings are asked one by one where the store holds nothing of their media.
+    pub(crate) ask: Option<bool>,
+    /// Whether this machine itself may be asked, by http too.
+    pub(crate) allow_loopback: bool,
+}
+
+/// What becomes of the files of a deleted listing.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnDelete {
+    #[default]
+    Remove,
+    Keep,
 }
 
 /// The table `[watch]`.
@@ -175,6 +205,13 @@ pub(crate) fn template(
          # The way out, where it is not the plain one.\n\
          # proxy = \"http://proxy.example:3128\"\n\
          # ca_file = \"company-ca.pem\"\n\
+         \n\
+         # Photos and documents: relist media sync.\n\
+         # [media]\n\
+         # dir = \"media\"\n\
+         # on_delete = \"keep\"\n\
+         # hosts = [\".example.com\"]\n\
+         # max_bytes = 52428800\n\
          \n\
          # Values that some providers' profiles ask for.\n\
          {variables}\n\

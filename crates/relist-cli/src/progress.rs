@@ -64,6 +64,16 @@ impl Bar {
         Bar::new(visible, total, label, template)
     }
 
+    /// Files of a known total.
+    pub(crate) fn files(visible: bool, total: u64, label: &str) -> Self {
+        Bar::new(
+            visible,
+            Some(total),
+            label,
+            "{prefix:12} {bar:30} {human_pos}/{human_len} files {msg} {eta}",
+        )
+    }
+
     /// Steps of a known number.
     pub(crate) fn steps(visible: bool, total: u64, label: &str) -> Self {
         Bar::new(

@@ -32,6 +32,8 @@ mod transport;
 mod authority;
 mod keylist;
 mod client;
+mod guard;
+mod fetch;
 mod webhook;
 mod doctor;
 
@@ -39,6 +41,8 @@ pub use client::WebApi;
 pub use credentials::Credentials;
 pub use doctor::{Check, MOST_REQUESTS, Verdict, doctor};
 pub use error::ConfigError;
+pub use fetch::{MediaClient, MediaLimits};
+pub use guard::MediaGuard;
 pub use media::{MediaRules, MediaVia};
 pub use profile::{
     Auth, Cursor, Deletes, EnumLiterals, Filters, FlagValue, Paging, Profile, ResourceProfile,

@@ -28,7 +28,13 @@ pub struct MediaRules {
     /// Whether a URL can be used only once.
     pub single_use: bool,
     /// The `User-Agent` for requests of files, where the provider wants its own.
+    ///
+    /// `{token}` in it is the token. It goes to `user_agent_hosts` and to no other host.
     pub user_agent: Option<String>,
+    /// The hosts that the `User-Agent` is for: `media.example.com`, `.example.com` for all below.
+    pub user_agent_hosts: Vec<String>,
+    /// The only hosts that files are fetched from, if there are any.
+    pub hosts: Vec<String>,
     /// How many files the provider lets through; its windows are apart from those of the API.
     pub quota: crate::quota::QuotaRules,
 }
@@ -62,6 +68,8 @@ impl Default for MediaRules {
             url_seconds: None,
             single_use: false,
             user_agent: None,
+            user_agent_hosts: Vec::new(),
+            hosts: Vec::new(),
             quota: crate::quota::QuotaRules::default(),
         }
     }

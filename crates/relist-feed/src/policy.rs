@@ -30,6 +30,7 @@ impl Profile {
             // The client says it in `$top` where the server reads that as the size of a page.
             prefer_page_size: self.paging != Paging::Top,
             cursor_field: rules.cursor_field,
+            photo_cursor: rules.photo_cursor,
             overlap_seconds: self.cursor.overlap_seconds,
             fraction_digits: self.cursor.fraction_digits,
             events: event_feed(&rules.deletes),

@@ -286,6 +286,8 @@ pub struct ResourceProfile {
     pub full: bool,
     /// The timestamp field.
     pub cursor_field: Option<String>,
+    /// The timestamp field that moves when photos change, where those do not move the other.
+    pub photo_cursor: Option<String>,
     /// The walk.
     pub walk: Option<Walk>,
     /// Rows a page, at most.
@@ -318,6 +320,8 @@ pub struct ResourceRules {
     pub key: Option<String>,
     /// The timestamp field; `None` when the resource is read whole each time.
     pub cursor_field: Option<String>,
+    /// The timestamp field that moves when photos change, where those do not move the other.
+    pub photo_cursor: Option<String>,
     /// The walk.
     pub walk: Walk,
     /// Rows a page, at most, for a plain query.
@@ -405,6 +409,7 @@ impl Profile {
             keys_per_request: own.keys_per_request.unwrap_or(KEYS_PER_REQUEST),
             key: own.key,
             cursor_field,
+            photo_cursor: own.photo_cursor,
             walk: own.walk.unwrap_or(self.walk),
             page_size,
             page_size_keys: self.page_size_keys.or(page_size),

@@ -14,4 +14,5 @@ pub mod store;
 pub mod query;
 pub mod watch;
 pub mod ingest;
+pub mod media;
 pub mod sync;

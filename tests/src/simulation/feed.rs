@@ -19,11 +19,7 @@ pub struct Rng(pub u64);
 
 impl Rng {
     /// The next number.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "a generator, not an iterator"
-    )]
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -33,7 +29,7 @@ impl Rng {
 
     /// A number below `n`, which is not 0.
     pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
+        self.number() % n
     }
 
     /// A number of `low..=high`.

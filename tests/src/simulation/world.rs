@@ -115,7 +115,7 @@ impl World {
             1 => 1,
             _ => rng.within(30, 170),
         };
-        let feed = Feed::new(rng.next(), rows);
+        let feed = Feed::new(rng.number(), rows);
         let keyset = rng.chance(65);
         let manner = Manner {
             walk: if keyset {

@@ -10,6 +10,7 @@ mod get;
 mod history;
 mod ingest;
 mod init;
+mod media;
 mod quarantine;
 mod prometheus;
 mod query;
@@ -45,6 +46,7 @@ pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Fail
         Command::Quarantine(args) => quarantine::run(app, &args),
         Command::Export(args) => export::run(app, &args),
         Command::Schedule(args) => schedule::run(app, &args),
+        Command::Media(args) => media::run(app, &args),
         Command::Demo(args) => demo::run(app, &args),
         Command::Completions(args) => completions::run(app, &args),
     }

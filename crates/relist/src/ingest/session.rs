@@ -6,7 +6,9 @@ use crate::decode::{KeySpec, Rejected, SplitPage};
 use crate::error::Result;
 use crate::keycode::Key;
 use crate::source::Traffic;
-use crate::store::{Outcome, QUARANTINE_BYTES, Quarantined, RunKind, RunReport, Store, WriteTxn};
+use crate::store::{
+    Checkpoint, Outcome, QUARANTINE_BYTES, Quarantined, RunKind, RunReport, Store, WriteTxn,
+};
 use crate::value::Timestamp;
 
 /// The transactions of one run. Its report is stored with each, so that a run whose process died
@@ -67,6 +69,23 @@ impl<'a> Session<'a> {
             }
         }
         Ok(out)
+    }
+
+    /// The latest value of a timestamp field in a page.
+    pub(crate) fn latest(
+        &self,
+        resource: &str,
+        page: &SplitPage,
+        field: &str,
+    ) -> Result<Option<Timestamp>> {
+        let definition = self.store.snapshot()?.resource(resource)?;
+        let stamps = stamps(page, &definition, Some(field));
+        Ok(stamps.into_iter().filter_map(|(_, stamp)| stamp).max())
+    }
+
+    /// How far something has come, by what is committed.
+    pub(crate) fn checkpoint(&self, name: &str) -> Result<Checkpoint> {
+        self.store.snapshot()?.checkpoint(name)
     }
 
     /// Those of the keys that are of current records.

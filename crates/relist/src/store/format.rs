@@ -35,6 +35,8 @@ pub(super) enum TableId {
     Checkpoints,
     Runs,
     Positions,
+    Media,
+    MediaLists,
 }
 
 fn checksum(table: TableId, bytes: &[u8]) -> [u8; SEAL_LEN] {

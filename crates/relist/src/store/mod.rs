@@ -10,6 +10,7 @@ mod catalog;
 mod changelog;
 mod format;
 mod head;
+mod media;
 mod report;
 mod snapshot;
 mod tables;
@@ -28,6 +29,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use catalog::{Catalog, MAX_FIELDS, share, wider};
 pub use changelog::{Cause, Change, FieldChange, Operation};
 pub(crate) use head::Head;
+pub(crate) use media::MediaPlace;
+pub use media::{HeldFile, MediaEntry, MediaItem, MediaKind, MediaList, MediaState};
 pub use report::{
     Checkpoint, Misfit, Outcome, Position, QUARANTINE_BYTES, Quarantined, RunKind, RunReport,
     SyncState, Tombstone, Walk, WalkPosition,

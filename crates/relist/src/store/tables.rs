@@ -39,6 +39,16 @@ pub(super) const POSITIONS: TableDefinition<'_, &str, Bytes> = TableDefinition::
 /// Observed time in microseconds -> the last sequence of that time.
 pub(super) const INSTANTS: TableDefinition<'_, i64, u64> = TableDefinition::new("instants");
 
+/// Owner, item -> one medium: what it should be and which file holds it.
+pub(super) const MEDIA: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("media");
+/// Owner -> how far its media are known, where they have to be asked for record by record.
+pub(super) const MEDIA_LISTS: TableDefinition<'_, Bytes, Bytes> =
+    TableDefinition::new("media_lists");
+/// `l` and an owner, or `f` and an owner, item -> (): what is still to be listed or fetched.
+pub(super) const MEDIA_DUE: TableDefinition<'_, Bytes, ()> = TableDefinition::new("media_due");
+/// Content, owner, item -> (): which media a file holds.
+pub(super) const MEDIA_FILES: TableDefinition<'_, Bytes, ()> = TableDefinition::new("media_files");
+
 /// `resource, key`: heads and tombstones.
 pub(super) fn record_key(resource: u16, key: &Key) -> Vec<u8> {
     let mut out = Vec::with_capacity(16);

@@ -19,7 +19,7 @@ use crate::value::Timestamp;
 
 /// One atomic change of the store. Dropped without [`commit`](WriteTxn::commit), it never was.
 pub struct WriteTxn {
-    txn: WriteTransaction,
+    pub(super) txn: WriteTransaction,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) counters: Counters,
     observed: Timestamp,

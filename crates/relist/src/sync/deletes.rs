@@ -26,23 +26,7 @@ impl SyncRun<'_> {
         feed: &DeletedFeed,
         started: Option<Timestamp>,
     ) -> Result<()> {
-        let overlap = i64::try_from(self.policy.overlap_seconds).unwrap_or(0) * 1_000_000;
-        let from = self.checkpoint.deletes_watermark.unwrap_or(Timestamp(0));
-        let since = self
-            .policy
-            .timestamp(Timestamp(from.0.saturating_sub(overlap)));
-        let mut request = PageRequest::Query {
-            resource: feed.resource.clone().into_owned(),
-            options: QueryOptions {
-                filter: Some(format!(
-                    "{} eq '{}' and {} ge {since}",
-                    feed.resource_field, self.resource, feed.time_field
-                )),
-                page_size: self.policy.page_size,
-                count: true,
-                ..QueryOptions::default()
-            },
-        };
+        let mut request = self.list_request(feed);
         let spec = Some(Arc::new(feed.key_spec()));
         let mut links = Links::default();
         let (mut latest, mut met, mut expected) = (None, 0, None);
@@ -90,6 +74,27 @@ impl SyncRun<'_> {
         let reached = latest.map(|at: Timestamp| started.map_or(at, |s| at.min(s)));
         self.checkpoint.deletes_watermark = self.checkpoint.deletes_watermark.max(reached);
         Ok(())
+    }
+
+    /// The request for what was deleted since the last time, less the overlap.
+    fn list_request(&self, feed: &DeletedFeed) -> PageRequest {
+        let overlap = i64::try_from(self.policy.overlap_seconds).unwrap_or(0) * 1_000_000;
+        let from = self.checkpoint.deletes_watermark.unwrap_or(Timestamp(0));
+        let since = self
+            .policy
+            .timestamp(Timestamp(from.0.saturating_sub(overlap)));
+        PageRequest::Query {
+            resource: feed.resource.clone().into_owned(),
+            options: QueryOptions {
+                filter: Some(format!(
+                    "{} eq '{}' and {} ge {since}",
+                    feed.resource_field, self.resource, feed.time_field
+                )),
+                page_size: self.policy.page_size,
+                count: true,
+                ..QueryOptions::default()
+            },
+        }
     }
 
     /// Of the current records that a page of the list names, those that the feed has; they are

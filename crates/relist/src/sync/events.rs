@@ -6,7 +6,6 @@
 //! the feed's latest number is noted, so that nothing between the two is missed.
 
 use super::policy::EventFeed;
-use super::sweep::KEYS_A_REQUEST;
 use super::{SyncRun, walk};
 use crate::decode::{KeySpec, SplitPage};
 use crate::error::{Error, Result, SourceError, SourceErrorKind};
@@ -74,7 +73,7 @@ impl SyncRun<'_> {
                     keys.push(key);
                 }
             }
-            for chunk in keys.chunks(KEYS_A_REQUEST) {
+            for chunk in keys.chunks(self.keys_a_request()) {
                 self.ask(session, source, chunk)?;
             }
             // The records are durable before the number is: an event read twice changes nothing.

@@ -14,6 +14,7 @@
 mod count;
 mod deletes;
 mod events;
+mod photos;
 mod policy;
 mod reconcile;
 mod refresh;
@@ -253,6 +254,9 @@ impl SyncRun<'_> {
         self.end_walk(session)?;
         if let Some(feed) = self.policy.deletes.clone() {
             self.deletes(session, source, &feed, started)?;
+        }
+        if !self.photos(session, source, started.filter(|_| full))? {
+            return Ok(false);
         }
         let done = (self.options.now)();
         self.checkpoint.last_complete = Some(done);

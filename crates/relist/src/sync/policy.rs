@@ -43,6 +43,9 @@ pub struct Policy {
     pub prefer_page_size: bool,
     /// The timestamp field that incremental runs go by; `None` when each run is full.
     pub cursor_field: Option<String>,
+    /// A timestamp that moves when a record's photos change, where those do not move
+    /// `cursor_field`: `PhotosChangeTimestamp`.
+    pub photo_cursor: Option<String>,
     /// How far before the watermark an incremental run begins.
     pub overlap_seconds: u64,
     /// Digits of fraction that the server's stamps have.
@@ -86,6 +89,7 @@ impl Default for Policy {
             page_size_keys: None,
             prefer_page_size: false,
             cursor_field: Some(MODIFICATION_TIMESTAMP.to_owned()),
+            photo_cursor: None,
             overlap_seconds: 900,
             fraction_digits: 0,
             deletes: None,
