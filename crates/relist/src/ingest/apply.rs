@@ -11,13 +11,13 @@ use rayon::prelude::*;
 use super::SlotSet;
 use crate::decode::{DecodeContext, Entity, KeySpec, RawEntity, SplitPage};
 use crate::diff::{Diff, canonical_hash};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::keycode::Key;
 use crate::record::{Cell, RecordBuf, natural_type};
 use crate::schema::{FieldId, FieldType, Resource};
 use crate::store::{
-    Cause, DeleteOutcome, Head, MAX_FIELDS, Misfit, Operation, QUARANTINE_BYTES, Quarantined,
-    RunReport, Staged, WriteTxn, wider,
+    Cause, DeleteOutcome, Head, MAX_FIELDS, Misfit, Operation, Packed, QUARANTINE_BYTES,
+    Quarantined, RunReport, Staged, WriteTxn, wider,
 };
 use crate::value::{Timestamp, Value};
 
@@ -200,7 +200,7 @@ impl WriteTxn {
         let mut items = drop_unchanged(items, to, |item, head| head.canonical == item.canonical);
         self.compare(resource, &mut items)?;
         self.settle_vanished(resource, &mut items, to.cause)?;
-        let mut staged: Vec<(usize, usize, Staged)> = Vec::with_capacity(items.len());
+        let mut changed = Vec::with_capacity(items.len());
         for item in items {
             to.max_seen = to.max_seen.max(item.source_time);
             let live = item.head.is_some_and(|h| !h.deleted);
@@ -208,11 +208,11 @@ impl WriteTxn {
                 to.report.unchanged += 1;
                 continue;
             }
-            staged.push((item.page_at, item.index, self.to_staged(resource, item)));
+            changed.push(item);
         }
         // The log tells pages in their order, and records in the order of their page.
-        staged.sort_by_key(|(page, index, _)| (*page, *index));
-        let staged: Vec<Staged> = staged.into_iter().map(|(.., staged)| staged).collect();
+        changed.sort_unstable_by_key(|item| (item.page_at, item.index));
+        let staged = self.encode(resource, changed)?;
         self.count(resource, &staged, to);
         self.stage(resource, to.cause, &staged)
     }
@@ -570,6 +570,21 @@ impl WriteTxn {
         def.map_or_else(|| format!("field {}", field.0), |f| f.name.clone())
     }
 
+    /// What is to be stored of changed records.
+    fn encode(&mut self, resource: u16, items: Vec<Item<'_>>) -> Result<Vec<Staged>> {
+        let encode = |item| self.to_staged(resource, item);
+        let items = items.into_par_iter().with_min_len(CHUNK);
+        let mut staged: Vec<Staged> = items.map(encode).collect();
+        let bodies: Vec<&[u8]> = staged.iter().map(|item| item.body.0.as_slice()).collect();
+        let packer = self.packer(resource, &bodies)?;
+        let items = staged.par_iter_mut().with_min_len(CHUNK);
+        items.try_for_each(|item| {
+            item.packed = packer.pack(&item.body.0)?;
+            Ok::<(), Error>(())
+        })?;
+        Ok(staged)
+    }
+
     /// The body to store: what the feed says, and the values it did not speak of.
     fn to_staged(&self, resource: u16, item: Item<'_>) -> Staged {
         let (mut body, mut canonical) = (item.entity.to_body(), item.canonical);
@@ -594,6 +609,7 @@ impl WriteTxn {
             key: item.key.clone(),
             head: item.head,
             body,
+            packed: Packed::default(),
             raw_hash: item.raw.hash,
             canonical,
             source_time: item.source_time,

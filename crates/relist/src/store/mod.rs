@@ -6,6 +6,7 @@
 //!
 //! One process writes; any number may read beside it.
 
+mod bodies;
 mod catalog;
 mod changelog;
 mod format;
@@ -26,6 +27,7 @@ use std::sync::{Arc, Mutex};
 use redb::{ConcurrencyMode, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use bodies::Packed;
 pub(crate) use catalog::{Catalog, MAX_FIELDS, share, wider};
 pub use changelog::{Cause, Change, FieldChange, Operation};
 pub(crate) use head::Head;
@@ -42,6 +44,7 @@ pub use write::{DeleteOutcome, WriteTxn};
 
 use crate::error::{Error, Result, StorageError};
 use crate::value::Timestamp;
+use bodies::Dictionaries;
 use format::{FORMAT, FORMAT_OLDEST};
 
 /// Memory redb may use for pages: it bounds the process, the operating system caches the rest.
@@ -56,6 +59,8 @@ pub struct Store {
     path: PathBuf,
     /// The last catalog read, by the sequence number of its change.
     catalog: Mutex<Option<(u64, SharedCatalog)>>,
+    /// The dictionaries read so far.
+    dictionaries: Dictionaries,
 }
 
 /// A catalog, and its resources each on its own.
@@ -96,6 +101,10 @@ pub(crate) struct Counters {
     pub(crate) slots: Vec<u32>,
     /// By resource: records that are current.
     pub(crate) live: Vec<u64>,
+    /// By resource: the dictionary its bodies are compressed with, 0 while there is none.
+    pub(crate) dictionaries: Vec<u32>,
+    /// The last dictionary's number; the first is 1.
+    pub(crate) dictionary: u32,
 }
 
 impl Store {
@@ -171,6 +180,7 @@ impl Store {
             engine: Arc::new(engine),
             path: path.to_owned(),
             catalog: Mutex::new(None),
+            dictionaries: Dictionaries::default(),
         };
         let txn = store.begin_read()?;
         let birth = snapshot::birth(&txn)?;
@@ -201,6 +211,7 @@ impl Store {
             Arc::clone(&self.engine),
             shared,
             counters,
+            self.dictionaries.clone(),
         ))
     }
 
@@ -214,7 +225,7 @@ impl Store {
                 "the store was opened for reading only".to_owned(),
             ));
         };
-        WriteTxn::begin(database, observed)
+        WriteTxn::begin(database, observed, self.dictionaries.clone())
     }
 
     /// Has the engine check every page of the file.
