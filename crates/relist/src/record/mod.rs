@@ -19,7 +19,7 @@ use codec::{Reader, put_u64};
 const BODY_FORMAT: u8 = 1;
 
 /// A record body in a buffer of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RecordBuf(pub(crate) Vec<u8>);
 
 impl RecordBuf {
@@ -33,6 +33,19 @@ impl RecordBuf {
             cell.write(&mut out);
         }
         RecordBuf(out)
+    }
+
+    /// Begins a body of about so many bytes.
+    pub(crate) fn begin(capacity: usize) -> Self {
+        let mut out = Vec::with_capacity(capacity + 1);
+        out.push(BODY_FORMAT);
+        RecordBuf(out)
+    }
+
+    /// Appends an encoded cell, whose field is so far behind the one before.
+    pub(crate) fn push(&mut self, step: u16, cell: &[u8]) {
+        put_u64(&mut self.0, u64::from(step));
+        self.0.extend_from_slice(cell);
     }
 
     pub(crate) fn as_body(&self) -> Body<'_> {
