@@ -3,6 +3,11 @@
 //! Held in memory while many records come in, so that one that did not change costs a hash and a
 //! look into a table. 31 bytes a record: 62 MB for two million.
 
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::Session;
+use crate::error::Result;
+use crate::store::Store;
 use crate::value::Timestamp;
 
 /// Places of the table a record has at least.
@@ -19,6 +24,111 @@ pub(crate) struct Known {
     /// has become another one stays where it was, too: it is not found there any more.
     table: Vec<u32>,
     held: usize,
+}
+
+/// A resource with fewer records than this is looked up record by record.
+const WORTH_IT: u64 = 2_000;
+/// And so are the first records of a run: one in so many of what there is.
+const FIRST: u64 = 20;
+
+/// What is known of a resource while files come in: shared by the thread that splits them and the
+/// one that writes.
+pub(super) struct Recall<'a> {
+    resource: &'a str,
+    /// Records there were when the run began.
+    live: u64,
+    wanted: bool,
+    state: RwLock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    known: Option<Known>,
+    /// The last sequence that it knows of.
+    sequence: u64,
+}
+
+impl<'a> Recall<'a> {
+    pub(super) fn new(store: &Store, resource: &'a str, wanted: bool) -> Result<Self> {
+        let snapshot = store.snapshot()?;
+        let held = snapshot.schema().resource(resource).is_some();
+        let live = if held { snapshot.count(resource)? } else { 0 };
+        Ok(Recall {
+            resource,
+            live,
+            wanted: wanted && live >= WORTH_IT,
+            state: RwLock::default(),
+        })
+    }
+
+    /// Nothing is known, ever.
+    #[cfg(test)]
+    pub(super) fn none(resource: &'a str) -> Self {
+        Recall {
+            resource,
+            live: 0,
+            wanted: false,
+            state: RwLock::default(),
+        }
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `with` on what is known now.
+    pub(super) fn with<R>(&self, with: impl FnOnce(Option<&Known>) -> R) -> R {
+        with(self.state().known.as_ref())
+    }
+
+    /// Whether so much has come that it is worth knowing all there is.
+    pub(super) fn is_wanted(&self, session: &Session<'_>) -> bool {
+        let come = session.pending_report().records;
+        self.wanted && come >= self.live / FIRST && self.with(|known| known.is_none())
+    }
+
+    /// Reads it, when it is wanted. Nothing may be open.
+    pub(super) fn load(&self, session: &Session<'_>) -> Result<()> {
+        if !self.is_wanted(session) {
+            return Ok(());
+        }
+        let snapshot = session.snapshot()?;
+        let mut known = Known::with_slots(snapshot.slots(self.resource));
+        snapshot.each_head(self.resource, |head| {
+            known.note(head.slot, head.raw_hash, head.source_time);
+        })?;
+        *self.state_mut() = State {
+            known: Some(known),
+            sequence: snapshot.sequence(),
+        };
+        Ok(())
+    }
+
+    /// Forgets all when somebody else has written since. A transaction must be open.
+    pub(super) fn check(&self, sequence: u64) {
+        let mut state = self.state_mut();
+        if state.sequence != sequence {
+            state.known = None;
+        }
+    }
+
+    /// Notes what has become of records.
+    pub(super) fn note(&self, touched: &[(u32, u128, Option<Timestamp>)], sequence: u64) {
+        let mut state = self.state_mut();
+        state.sequence = sequence;
+        if let Some(known) = &mut state.known {
+            for (slot, hash, time) in touched {
+                match hash {
+                    0 => known.forget(*slot),
+                    _ => known.note(*slot, *hash, *time),
+                }
+            }
+        }
+    }
 }
 
 const NO_TIME: i64 = i64::MIN;
