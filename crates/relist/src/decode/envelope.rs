@@ -14,6 +14,9 @@ const AHEAD: usize = 6;
 /// A record with more names than this that are not where they were has another shape.
 const MISSES: usize = 16;
 
+/// So many places where a record seems to end are tried, before it is looked at.
+const ENDS: usize = 3;
+
 /// What the pass finds.
 pub(super) struct Found {
     pub(super) records: Vec<FoundRecord>,
@@ -211,11 +214,15 @@ impl<'a> Records<'a> {
             .as_ref()
             .filter(|known| !known.joint.is_empty())?;
         let rest = self.body.as_bytes().get(start..)?;
-        let end = start + 1 + memchr::memmem::find(rest, &known.joint)?;
-        let hash = hash_of(self.body.get(start..end)?, known.partial);
         // Bytes of this hash were a whole record once, so they are one here.
-        let slot = (known.slot_of)(hash)?;
-        Some(FoundRecord::Known(start..end, hash, slot))
+        memchr::memmem::find_iter(rest, &known.joint)
+            .take(ENDS)
+            .find_map(|at| {
+                let range = start..start + at + 1;
+                let hash = hash_of(self.body.get(range.clone())?, known.partial);
+                let slot = (known.slot_of)(hash)?;
+                Some(FoundRecord::Known(range, hash, slot))
+            })
     }
 }
 

@@ -20,6 +20,9 @@ const READ_AHEAD_BYTES: usize = 24 << 20;
 /// A batch takes pages until it has this many records or bytes.
 const BATCH_RECORDS: usize = 20_000;
 const BATCH_BYTES: usize = 16 << 20;
+/// The first batch is this small, each one after it twice as large: what the first ones tell (a
+/// dictionary, the records that are known) is there for nearly all.
+const FIRST_BYTES: usize = 2 << 20;
 
 /// A page, and where the walk goes on once it is applied.
 #[derive(Debug)]
@@ -98,7 +101,7 @@ fn drain(
     flight: &Flight,
     apply: &mut impl FnMut(Vec<Step>) -> Result<()>,
 ) -> Result<()> {
-    let mut batch = Batch::default();
+    let mut batch = Batch::new(grouping);
     loop {
         let next = match grouping {
             Grouping::WhenIdle if !batch.steps.is_empty() => match receive.try_recv() {
@@ -132,27 +135,37 @@ fn drain(
 /// The bytes between the walker and the writer.
 #[derive(Default)]
 struct Flight {
-    state: Mutex<(usize, bool)>,
+    state: Mutex<InFlight>,
     changed: Condvar,
+}
+
+#[derive(Default)]
+struct InFlight {
+    held: usize,
+    /// Bytes that have arrived: no more than these are ahead, at first.
+    arrived: usize,
+    closed: bool,
 }
 
 impl Flight {
     /// Waits until there is room for so many bytes; one page always finds some.
     fn board(&self, bytes: usize) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = |(held, closed): &mut (usize, bool)| {
-            !*closed && *held > 0 && *held + bytes > READ_AHEAD_BYTES
+        let full = |state: &mut InFlight| {
+            let room = (FIRST_BYTES + state.arrived).min(READ_AHEAD_BYTES);
+            !state.closed && state.held > 0 && state.held + bytes > room
         };
         let mut state = self
             .changed
             .wait_while(state, full)
             .unwrap_or_else(PoisonError::into_inner);
-        state.0 += bytes;
+        state.held += bytes;
     }
 
     fn leave(&self, bytes: usize) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.0 = state.0.saturating_sub(bytes);
+        state.held = state.held.saturating_sub(bytes);
+        state.arrived += bytes;
         self.changed.notify_one();
     }
 }
@@ -163,19 +176,31 @@ struct Landed<'a>(&'a Flight);
 impl Drop for Landed<'_> {
     fn drop(&mut self) {
         let state = self.0.state.lock();
-        state.unwrap_or_else(PoisonError::into_inner).1 = true;
+        state.unwrap_or_else(PoisonError::into_inner).closed = true;
         self.0.changed.notify_one();
     }
 }
 
-#[derive(Default)]
 struct Batch {
     steps: Vec<Step>,
     records: usize,
     bytes: usize,
+    limit: usize,
 }
 
 impl Batch {
+    fn new(grouping: Grouping) -> Self {
+        Batch {
+            steps: Vec::new(),
+            records: 0,
+            bytes: 0,
+            limit: match grouping {
+                Grouping::WhenIdle => BATCH_BYTES,
+                Grouping::Full => FIRST_BYTES,
+            },
+        }
+    }
+
     fn push(&mut self, step: Step) {
         self.records += step.page.entities.len();
         self.bytes += step.page.body.len();
@@ -183,11 +208,13 @@ impl Batch {
     }
 
     fn is_full(&self) -> bool {
-        self.records >= BATCH_RECORDS || self.bytes >= BATCH_BYTES
+        self.records >= BATCH_RECORDS || self.bytes >= self.limit
     }
 
     fn take(&mut self) -> Vec<Step> {
-        std::mem::take(self).steps
+        self.limit = (self.limit * 2).min(BATCH_BYTES);
+        (self.records, self.bytes) = (0, 0);
+        std::mem::take(&mut self.steps)
     }
 }
 
