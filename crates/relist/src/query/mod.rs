@@ -6,9 +6,11 @@
 
 mod plan;
 mod batch;
+mod aggregate;
 
 use std::fmt;
 
+pub use aggregate::{Accumulator, AggregateResult, GroupRow, Groups, run_steps};
 pub use batch::{Batch, BatchOptions, BatchSummary, Batches, FailedBatch};
 use plan::Access;
 
