@@ -74,7 +74,12 @@ pub(super) struct Binder<'a> {
 /// `Latitude` and `Longitude`, when the resource has both and no point.
 fn default_pair(resource: &Resource) -> Option<(FieldId, FieldId)> {
     let pointed = resource.fields.iter().any(|f| f.ty == FieldType::GeoPoint);
-    let pair = || Some((resource.field_id("Latitude")?, resource.field_id("Longitude")?));
+    let pair = || {
+        Some((
+            resource.field_id("Latitude")?,
+            resource.field_id("Longitude")?,
+        ))
+    };
     if pointed { None } else { pair() }
 }
 

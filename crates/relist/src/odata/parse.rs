@@ -166,7 +166,11 @@ impl<'t> Parser<'t> {
         found
     }
 
-    pub(super) fn expect(&mut self, kind: &TokenKind<'_>, expected: &str) -> Result<Span, QueryError> {
+    pub(super) fn expect(
+        &mut self,
+        kind: &TokenKind<'_>,
+        expected: &str,
+    ) -> Result<Span, QueryError> {
         if self.peek().kind == *kind {
             return Ok(self.advance().span);
         }

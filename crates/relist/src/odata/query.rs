@@ -253,7 +253,9 @@ impl Query {
         bound.steps.extend(options.top.map(GroupStep::Top));
         if let Some(fields) = options.select {
             let places = fields.iter().map(|f| usize::from(f.0));
-            let columns = places.clone().filter_map(|at| bound.columns.get(at).cloned());
+            let columns = places
+                .clone()
+                .filter_map(|at| bound.columns.get(at).cloned());
             bound.columns = columns.collect();
             bound.steps.push(GroupStep::Select(places.collect()));
         }
@@ -261,10 +263,12 @@ impl Query {
     }
 
     fn resource_in<'s>(&self, schema: &'s Schema) -> Result<&'s Resource, Error> {
-        schema.resource(&self.resource).ok_or_else(|| Error::UnknownResource {
-            name: self.resource.clone(),
-            known: schema.resources.iter().map(|r| r.name.clone()).collect(),
-        })
+        schema
+            .resource(&self.resource)
+            .ok_or_else(|| Error::UnknownResource {
+                name: self.resource.clone(),
+                known: schema.resources.iter().map(|r| r.name.clone()).collect(),
+            })
     }
 
     fn binder<'a>(
@@ -458,7 +462,8 @@ fn decoded(option: OptionText<'_>, text: &str, offset: usize) -> Result<String, 
 
 /// The options that a query has.
 const OPTIONS: [&str; 7] = [
-    "$apply", "$filter", "$orderby", "$select", "$top", "$skip", "$count"];
+    "$apply", "$filter", "$orderby", "$select", "$top", "$skip", "$count",
+];
 
 fn known_option(name: &str) -> Option<&'static str> {
     let bare = |s: &'_ str| s.trim_start_matches('$').to_ascii_lowercase();

@@ -7,11 +7,13 @@
 mod plan;
 mod batch;
 mod aggregate;
+mod changes;
 
 use std::fmt;
 
 pub use aggregate::{Accumulator, AggregateResult, GroupRow, Groups, run_steps};
 pub use batch::{Batch, BatchOptions, BatchSummary, Batches, FailedBatch};
+pub use changes::{CHANGES, ChangeRow, VisitChange, changes_schema};
 use plan::Access;
 
 use crate::error::{Error, Result};

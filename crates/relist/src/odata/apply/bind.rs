@@ -233,7 +233,9 @@ impl<'a> Scope<'a> {
         let message = "nothing is aggregated of the groups";
         let hint = "write groupby((..),aggregate($count as Count)), or groupby((..)) for the \
                     groups alone";
-        Err(self.option.hinted(step.span, message, Some(hint.to_owned())))
+        Err(self
+            .option
+            .hinted(step.span, message, Some(hint.to_owned())))
     }
 
     fn whole(&self, items: &'a [AggregateItem]) -> Result<Grouping, QueryError> {
@@ -349,7 +351,10 @@ impl<'a> Scope<'a> {
     /// The error for a transformation that is of groups only.
     fn of_records(&self, step: &Transformation) -> QueryError {
         let (name, hint) = match &step.kind {
-            Kind::OrderBy(_) => ("orderby", "sort the groups after groupby(..), records by $orderby"),
+            Kind::OrderBy(_) => (
+                "orderby",
+                "sort the groups after groupby(..), records by $orderby",
+            ),
             Kind::Top(_) => ("top", "cut the groups after groupby(..), records by $top"),
             Kind::Skip(_) => ("skip", "cut the groups after groupby(..), records by $skip"),
             Kind::Ranked { rank, .. } => (
@@ -364,7 +369,8 @@ impl<'a> Scope<'a> {
             _ => ("it", "write it after groupby(..)"),
         };
         let message = format!("{name} is of groups here, not of records");
-        self.option.hinted(step.span, message, Some(hint.to_owned()))
+        self.option
+            .hinted(step.span, message, Some(hint.to_owned()))
     }
 }
 
@@ -399,7 +405,10 @@ impl<'a> Table<'a> {
     ) -> Result<Vec<GroupStep>, QueryError> {
         let mut out = Vec::new();
         for step in steps {
-            let of_one = matches!(step.kind, Kind::Identity | Kind::Filter(_) | Kind::Compute(_));
+            let of_one = matches!(
+                step.kind,
+                Kind::Identity | Kind::Filter(_) | Kind::Compute(_)
+            );
             if single && !of_one {
                 let message = "within a group there is one row here";
                 let hint = "close groupby(..) before it: groupby((..),aggregate(..))/..".to_owned();
@@ -422,7 +431,10 @@ impl<'a> Table<'a> {
             }
             Kind::Compute(items) => self.compute(items, out)?,
             Kind::OrderBy(items) => {
-                out.push(GroupStep::OrderBy(OrderBy::bind(&mut scope.binder(), items)?));
+                out.push(GroupStep::OrderBy(OrderBy::bind(
+                    &mut scope.binder(),
+                    items,
+                )?));
             }
             Kind::Top(rows) => out.push(GroupStep::Top(*rows)),
             Kind::Skip(rows) => out.push(GroupStep::Skip(*rows)),
@@ -499,17 +511,11 @@ impl<'a> Table<'a> {
 }
 
 impl<'a> Scope<'a> {
-    fn ranked(
-        &self,
-        rank: Rank,
-        amount: &'a Expr,
-        by: &'a Expr,
-    ) -> Result<GroupStep, QueryError> {
+    fn ranked(&self, rank: Rank, amount: &'a Expr, by: &'a Expr) -> Result<GroupStep, QueryError> {
         let bound = self.expr(amount)?;
         let value = bound.node.constant().and_then(|v| v.as_decimal());
-        let value = value.filter(|v| {
-            *v >= Decimal::from(0) && (!rank.counts() || v.to_i64().is_some())
-        });
+        let value =
+            value.filter(|v| *v >= Decimal::from(0) && (!rank.counts() || v.to_i64().is_some()));
         let Some(value) = value else {
             let wanted = if rank.counts() {
                 "a whole number from 0"
@@ -527,8 +533,16 @@ impl<'a> Scope<'a> {
             matches!(class, Class::Number | Class::Any | Class::Null)
         };
         if !fits {
-            let wanted = if rank.counts() { "what has an order" } else { "numbers" };
-            let message = format!("{} ranks {wanted}, and {by} is {}", rank.name(), bound.ty.name());
+            let wanted = if rank.counts() {
+                "what has an order"
+            } else {
+                "numbers"
+            };
+            let message = format!(
+                "{} ranks {wanted}, and {by} is {}",
+                rank.name(),
+                bound.ty.name()
+            );
             return Err(self.option.error(by.span, message));
         }
         Ok(GroupStep::Ranked {

@@ -42,7 +42,9 @@ impl BoundApply {
         let predicates = self.predicate.iter().chain(&grouping.inner);
         let values = grouping.aggregates.iter().filter_map(|a| a.value.as_ref());
         let expressions = grouping.keys.iter().map(|k| &k.value).chain(values);
-        let mut fields: Vec<FieldId> = predicates.flat_map(|p| p.fields().iter().copied()).collect();
+        let mut fields: Vec<FieldId> = predicates
+            .flat_map(|p| p.fields().iter().copied())
+            .collect();
         fields.extend(expressions.flat_map(|e| e.fields().iter().copied()));
         fields.sort_unstable();
         fields.dedup();

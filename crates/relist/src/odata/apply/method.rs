@@ -126,7 +126,9 @@ pub(super) fn hint_for(wrong: &str) -> String {
     }
     match nearest(bare, NAMES) {
         Some(name) => format!("did you mean {name}?"),
-        None => "the methods are sum, min, max, average, countdistinct, median, p1 to p99".to_owned(),
+        None => {
+            "the methods are sum, min, max, average, countdistinct, median, p1 to p99".to_owned()
+        }
     }
 }
 

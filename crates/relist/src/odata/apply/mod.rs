@@ -18,9 +18,9 @@ mod bind;
 
 pub use ast::{AggregateItem, Apply, Named, Rank, Transformation, TransformationKind};
 pub use bind::bind_apply;
+pub(super) use bind::{output_resource, rebind};
 pub use bound::{
     Aggregate, BoundApply, Column, DatePart, Expression, GroupKey, GroupStep, Grouping, KeyForm,
 };
 pub use method::Method;
 pub use parse::{parse_aggregate, parse_apply, parse_group_keys};
-pub(super) use bind::{output_resource, rebind};

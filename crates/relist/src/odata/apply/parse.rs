@@ -30,10 +30,22 @@ const TRANSFORMATIONS: [&str; 14] = [
 const REFUSED: [(&str, &str); 11] = [
     ("concat", "ask twice"),
     ("search", "write filter(contains(Field,'text'))"),
-    ("expand", "records are joined by key, by the program that asks"),
-    ("join", "records are joined by key, by the program that asks"),
-    ("outerjoin", "records are joined by key, by the program that asks"),
-    ("addnested", "records are joined by key, by the program that asks"),
+    (
+        "expand",
+        "records are joined by key, by the program that asks",
+    ),
+    (
+        "join",
+        "records are joined by key, by the program that asks",
+    ),
+    (
+        "outerjoin",
+        "records are joined by key, by the program that asks",
+    ),
+    (
+        "addnested",
+        "records are joined by key, by the program that asks",
+    ),
     ("nest", "group by the outer field, then by both"),
     ("ancestors", "there are no hierarchies here"),
     ("descendants", "there are no hierarchies here"),
@@ -332,9 +344,7 @@ fn short_item(parser: &mut Parser<'_>) -> Result<AggregateItem, QueryError> {
             [name] => matches!(name.text.to_ascii_lowercase().as_str(), "count" | "$count"),
             _ => false,
         },
-        ExprKind::Call { name, args } => {
-            args.is_empty() && name.text.eq_ignore_ascii_case("count")
-        }
+        ExprKind::Call { name, args } => args.is_empty() && name.text.eq_ignore_ascii_case("count"),
         _ => false,
     };
     let value = if counts {
@@ -393,11 +403,36 @@ mod tests {
     fn faults_name_the_place_and_the_cure() {
         for (text, at, message, hint) in [
             ("", 0, "$apply is empty", ""),
-            ("groupby(City)", 8, "expected ( and what", "write groupby((City,"),
-            ("gruopby((City))", 0, "there is no transformation", "did you mean groupby?"),
-            ("concat(identity)", 0, "concat() is not supported", "ask twice"),
-            ("average(ListPrice)", 0, "there is no transformation", "write aggregate(Field"),
-            ("aggregate(A with avg as B)", 17, "there is no method avg", "did you mean average?"),
+            (
+                "groupby(City)",
+                8,
+                "expected ( and what",
+                "write groupby((City,",
+            ),
+            (
+                "gruopby((City))",
+                0,
+                "there is no transformation",
+                "did you mean groupby?",
+            ),
+            (
+                "concat(identity)",
+                0,
+                "concat() is not supported",
+                "ask twice",
+            ),
+            (
+                "average(ListPrice)",
+                0,
+                "there is no transformation",
+                "write aggregate(Field",
+            ),
+            (
+                "aggregate(A with avg as B)",
+                17,
+                "there is no method avg",
+                "did you mean average?",
+            ),
             (
                 "aggregate(ListPrice with max)",
                 28,
@@ -410,14 +445,39 @@ mod tests {
                 "expected with and a method",
                 "write ListPrice with max as MaxListPrice",
             ),
-            ("aggregate($count)", 16, "expected as", "write $count as Count"),
-            ("filter(a eqq 1)", 9, "expected an operator", "did you mean eq?"),
-            ("groupby((rollup(A,B)))", 9, "rollup() is not supported", "ask once"),
+            (
+                "aggregate($count)",
+                16,
+                "expected as",
+                "write $count as Count",
+            ),
+            (
+                "filter(a eqq 1)",
+                9,
+                "expected an operator",
+                "did you mean eq?",
+            ),
+            (
+                "groupby((rollup(A,B)))",
+                9,
+                "rollup() is not supported",
+                "ask once",
+            ),
             ("top(-1)", 4, "expected a whole number", ""),
             ("top(1)/", 7, "expected a transformation", ""),
             ("top(1))", 6, "this ) closes nothing", ""),
-            ("compute(a add 1)", 15, "expected an operator or as", "write a add 1 as Name"),
-            ("aggregate(a with sum as b from c)", 26, "from is not supported", "aggregate twice"),
+            (
+                "compute(a add 1)",
+                15,
+                "expected an operator or as",
+                "write a add 1 as Name",
+            ),
+            (
+                "aggregate(a with sum as b from c)",
+                26,
+                "from is not supported",
+                "aggregate twice",
+            ),
         ] {
             let error = parse_apply(text).expect_err(text);
             assert_eq!(error.offset, at, "{text}: {error:?}");
@@ -425,8 +485,17 @@ mod tests {
             let found = error.hint.as_deref().unwrap_or_default();
             assert!(found.starts_with(hint), "{text}: {error:?}");
         }
-        let deep = format!("{}aggregate($count as N){}", "groupby((A),".repeat(70), ")".repeat(70));
-        assert!(parse_apply(&deep).unwrap_err().message.contains("levels deep"));
+        let deep = format!(
+            "{}aggregate($count as N){}",
+            "groupby((A),".repeat(70),
+            ")".repeat(70)
+        );
+        assert!(
+            parse_apply(&deep)
+                .unwrap_err()
+                .message
+                .contains("levels deep")
+        );
     }
 
     #[test]
@@ -435,13 +504,19 @@ mod tests {
             ("count", "$count as Count"),
             ("count()", "$count as Count"),
             ("$count as N", "$count as N"),
-            ("median(ListPrice)", "ListPrice with Relist.median as MedianListPrice"),
+            (
+                "median(ListPrice)",
+                "ListPrice with Relist.median as MedianListPrice",
+            ),
             ("p90(ListPrice) as P", "ListPrice with Relist.p90 as P"),
             (
                 "average(ListPrice div LivingArea) as Ppsf",
                 "ListPrice div LivingArea with average as Ppsf",
             ),
-            ("max(year(CloseDate))", "year(CloseDate) with max as MaxYearCloseDate"),
+            (
+                "max(year(CloseDate))",
+                "year(CloseDate) with max as MaxYearCloseDate",
+            ),
             ("ListPrice with sum", "ListPrice with sum as SumListPrice"),
         ] {
             let item = parse_aggregate("--agg", text).unwrap_or_else(|e| panic!("{text}: {e:?}"));
@@ -455,7 +530,11 @@ mod tests {
             ("sum(A) sum(B)", 7, "expected the end"),
         ] {
             let error = parse_aggregate("--agg", text).expect_err(text);
-            assert_eq!((error.option, error.offset), ("--agg", at), "{text}: {error:?}");
+            assert_eq!(
+                (error.option, error.offset),
+                ("--agg", at),
+                "{text}: {error:?}"
+            );
             assert!(error.message.starts_with(message), "{text}: {error:?}");
         }
         let keys = parse_group_keys("--group-by", "City, year(CloseDate)").unwrap();

@@ -93,7 +93,9 @@ impl Accumulator {
                     count: more,
                 },
             ) => {
-                *sum = sum.checked_add(more_sum).ok_or_else(|| too_long(aggregate))?;
+                *sum = sum
+                    .checked_add(more_sum)
+                    .ok_or_else(|| too_long(aggregate))?;
                 *count += more;
             }
             (Accumulator::Extreme(best), Accumulator::Extreme(Some(value))) => {

@@ -39,7 +39,9 @@ pub(super) fn percentile(values: &mut [Decimal], percent: u8) -> Option<Decimal>
     let Some(high) = above.iter().min().filter(|_| share > 0) else {
         return Some(low.normalized());
     };
-    let step = high.checked_sub(low)?.checked_mul(Decimal::new(share, 2)?)?;
+    let step = high
+        .checked_sub(low)?
+        .checked_mul(Decimal::new(share, 2)?)?;
     Some(low.checked_add(step)?.normalized())
 }
 
@@ -63,7 +65,11 @@ mod tests {
             ("1", 2_000_000, "0"),
             ("3", 2_000_000, "0.000002"),
             ("-1", 2_000_000, "0"),
-            ("170000000000000000000000000000000000000", 3, "56666666666666666666666666666666666666.7"),
+            (
+                "170000000000000000000000000000000000000",
+                3,
+                "56666666666666666666666666666666666666.7",
+            ),
         ] {
             let found = mean(d(sum), count).unwrap();
             assert_eq!(found.to_string(), expected, "{sum} / {count}");

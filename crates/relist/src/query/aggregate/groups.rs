@@ -189,7 +189,12 @@ impl<'g> Groups<'g> {
             .insert(self.encoded.clone().into_boxed_slice(), place);
         self.groups.push(Group {
             keys: keys.iter().cloned().map(canonical).collect(),
-            accumulators: self.grouping.aggregates.iter().map(Accumulator::new).collect(),
+            accumulators: self
+                .grouping
+                .aggregates
+                .iter()
+                .map(Accumulator::new)
+                .collect(),
         });
         place
     }

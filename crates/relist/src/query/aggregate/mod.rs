@@ -18,6 +18,7 @@ pub use accumulator::Accumulator;
 pub use groups::{GroupRow, Groups};
 pub use steps::run_steps;
 
+use super::changes::CHANGES;
 use super::plan::Access;
 use super::{Explain, QueryContext};
 use crate::error::Result;
@@ -73,7 +74,7 @@ impl AggregateResult {
 }
 
 impl Snapshot {
-    /// Answers a query with `$apply`.
+    /// Answers a query with `$apply`, also of the resource [`CHANGES`].
     ///
     /// # Errors
     /// [`Error::Query`](crate::error::Error::Query) for a query that does not fit the schema,
@@ -81,6 +82,9 @@ impl Snapshot {
     /// [`Error::Usage`](crate::error::Error::Usage) for a query without `$apply`, for a sequence
     /// that is not reached yet, and where a sum has more than 38 digits.
     pub fn apply(&self, query: &Query, context: &QueryContext) -> Result<AggregateResult> {
+        if query.resource == CHANGES && self.schema().resource(CHANGES).is_none() {
+            return self.apply_changes(query, context);
+        }
         let bound = query.bind_apply(self.schema(), context.now)?;
         let at = AsOf::Sequence(match context.as_of {
             Some(at) => self.resolve(at)?,

@@ -72,7 +72,11 @@ fn computed(mut rows: Vec<GroupRow>, added: &[Expression]) -> Vec<GroupRow> {
 
 fn sorted(rows: Vec<GroupRow>, orderby: &OrderBy) -> Vec<GroupRow> {
     let own = |row: &GroupRow| -> Vec<Value<'static>> {
-        orderby.key(row).into_iter().map(Value::into_owned).collect()
+        orderby
+            .key(row)
+            .into_iter()
+            .map(Value::into_owned)
+            .collect()
     };
     by_key(rows, own, |a, b| orderby.compare(a, b))
 }
@@ -97,7 +101,11 @@ fn ranked(
     let own = |row: &GroupRow| by.value(row).into_owned();
     let mut rows = by_key(rows, own, |a, b| {
         let order = a.total_cmp(b);
-        if rank.descending() { order.reverse() } else { order }
+        if rank.descending() {
+            order.reverse()
+        } else {
+            order
+        }
     });
     if rank.counts() {
         let most = amount.to_i64().and_then(|n| usize::try_from(n).ok());
@@ -113,7 +121,9 @@ fn ranked(
             total = total.checked_add(value).ok_or_else(too_long)?;
         }
         let part = Decimal::new(1, 2).and_then(|hundredth| amount.checked_mul(hundredth));
-        wanted = part.and_then(|p| total.checked_mul(p)).ok_or_else(too_long)?;
+        wanted = part
+            .and_then(|p| total.checked_mul(p))
+            .ok_or_else(too_long)?;
     }
     let mut sum = Decimal::from(0);
     let mut kept = 0;
@@ -131,11 +141,7 @@ fn ranked(
 }
 
 /// Does the steps with the rows of each group by themselves, the groups in order of their keys.
-fn each(
-    rows: Vec<GroupRow>,
-    keys: &[Expression],
-    then: &[GroupStep],
-) -> Result<Vec<GroupRow>> {
+fn each(rows: Vec<GroupRow>, keys: &[Expression], then: &[GroupStep]) -> Result<Vec<GroupRow>> {
     type Part = (Vec<Value<'static>>, Vec<GroupRow>);
     let mut places: HashMap<Vec<u8>, usize, BytesHash> = HashMap::default();
     let mut parts: Vec<Part> = Vec::new();
