@@ -13,7 +13,7 @@ use crate::config::{self, Config};
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::moment::{self, Edge};
-use crate::output::{Member, Rows};
+use crate::output::{MemberOf, Rows};
 use crate::style::{Paint, printable};
 use crate::table::Cut;
 
@@ -102,7 +102,7 @@ impl<'a> App<'a> {
     }
 
     /// Rows in the format of the output.
-    pub(crate) fn rows(&mut self, members: &'static [Member]) -> Result<Rows<'_>, Failure> {
+    pub(crate) fn rows<'r>(&'r mut self, members: &'r [MemberOf<'r>]) -> Result<Rows<'r>, Failure> {
         let (format, width, paint) = (self.format(), self.table_width(), self.paint());
         Ok(Rows::new(members, format, width, paint, self.out)?)
     }

@@ -201,7 +201,7 @@ pub(crate) struct Ingest {
     relist query 'Property?$filter=City eq '\\''Provo'\\''&$top=5'\n  \
     relist query Property '$filter=BedroomsTotal ge 4' '$count=true' --as-of 2026-03-12")]
 pub(crate) struct Query {
-    /// The resource: Property, Member, ...
+    /// The resource: Property, Member, ..., or changes for the changelog
     pub(crate) resource: String,
     /// Query options by their OData names: '$filter=ListPrice lt 500000'
     #[arg(value_name = "$OPTION=VALUE")]
@@ -209,6 +209,18 @@ pub(crate) struct Query {
     /// Which records: an OData $filter
     #[arg(long, value_name = "EXPRESSION")]
     pub(crate) filter: Option<String>,
+    /// Group and aggregate, an OData $apply: "groupby((City),aggregate($count as N))". The other
+    /// options are of its result
+    #[arg(long, value_name = "TRANSFORMATIONS")]
+    pub(crate) apply: Option<String>,
+    /// Group what --filter lets through, by fields or expressions: "City,year(CloseDate)"
+    #[arg(long, value_name = "KEYS", conflicts_with = "apply")]
+    pub(crate) group_by: Option<String>,
+    /// What to say of each group, or of all [default with --group-by: count]: count,
+    /// "median(ListPrice)", "p90(ListPrice) as P90"; also sum, min, max, average, countdistinct.
+    /// May be given more than once
+    #[arg(long, value_name = "AGGREGATE", conflicts_with = "apply")]
+    pub(crate) agg: Vec<String>,
     /// Which fields, by commas
     #[arg(long, value_name = "FIELDS")]
     pub(crate) select: Option<String>,

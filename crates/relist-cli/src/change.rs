@@ -26,19 +26,26 @@ pub(crate) const MEMBERS: &[Member] = &[
 pub(crate) fn lines(change: &Change, fields: &[&str]) -> Vec<Vec<Datum>> {
     let mut lines = Vec::new();
     if change.operation != Operation::Update && fields.is_empty() {
-        let note = Some(&change.note).filter(|n| !n.is_empty() && change.key.is_none());
-        lines.push(line(change, None, Datum::null(), Datum::optional(note)));
+        lines.push(row(change, None));
     }
     for edit in &change.fields {
         if fields.is_empty() || fields.contains(&edit.name.as_str()) {
-            let (previous, new) = (Datum::cell(edit.previous()), Datum::cell(edit.new_value()));
-            lines.push(line(change, Some(edit), previous, new));
+            lines.push(row(change, Some(edit)));
         }
     }
     lines
 }
 
-fn line(change: &Change, edit: Option<&FieldChange>, previous: Datum, new: Datum) -> Vec<Datum> {
+/// The line of one field of a change, or of the change as a whole: a value for each member.
+pub(crate) fn row(change: &Change, edit: Option<&FieldChange>) -> Vec<Datum> {
+    let (previous, new) = match edit {
+        Some(edit) => (Datum::cell(edit.previous()), Datum::cell(edit.new_value())),
+        None => {
+            // What a change of the schema was.
+            let note = Some(&change.note).filter(|n| !n.is_empty() && change.key.is_none());
+            (Datum::null(), Datum::optional(note))
+        }
+    };
     vec![
         Datum::number(change.sequence),
         Datum::text(&change.resource),

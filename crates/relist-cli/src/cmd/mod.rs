@@ -8,6 +8,7 @@ mod doctor;
 mod each;
 mod export;
 mod get;
+mod groups;
 mod history;
 mod ingest;
 mod init;

@@ -10,11 +10,15 @@ mod table;
 mod filter;
 mod order;
 mod batch;
+mod aggregate;
+mod changes;
 
 use std::fmt;
 use std::time::Duration;
 
+pub use aggregate::{Accumulator, AggregateResult, GroupRow, Groups, run_steps};
 pub use batch::{Batch, BatchOptions, BatchSummary, Batches, FailedBatch};
+pub use changes::{CHANGES, ChangeRow, VisitChange, changes_schema};
 use filter::Selection;
 use plan::Access;
 use table::Table;
