@@ -58,45 +58,41 @@ class Meter:
         )
 
 
-def median_of(ask, runs):
-    """The median time of some runs, and the last answer."""
-    taken = []
-    answer = None
-    for _ in range(runs):
-        begun = time.perf_counter()
-        answer = ask()
-        taken.append(time.perf_counter() - begun)
-    taken.sort()
-    return taken[len(taken) // 2], answer
-
-
 def serve(queries):
     """Answers lines of `{"query": name, "runs": n, "with": {..}}` until there are none."""
     for line in sys.stdin:
         asked = json.loads(line)
-        ask = queries.get(asked["query"])
-        if ask is None:
+        given = queries.get(asked["query"])
+        if given is None:
             reply = {"seconds": None, "answer": None}
         else:
-            prepared = ask(asked["with"])
-            seconds, answer = median_of(prepared, asked["runs"])
-            reply = {"seconds": seconds, "answer": answer}
-        print(json.dumps(reply, default=str), flush=True)
+            ask, answer = given(asked["with"])
+            taken = []
+            for _ in range(asked["runs"]):
+                begun = time.perf_counter()
+                found = ask()
+                taken.append(time.perf_counter() - begun)
+            taken.sort()
+            reply = {"seconds": taken[len(taken) // 2], "answer": answer(found)}
+        print(json.dumps(reply), flush=True)
 
 
-def main(wave, changes, query):
+def main(wave, changes, query, opened):
     parser = argparse.ArgumentParser()
     actions = parser.add_subparsers(dest="action", required=True)
     one = actions.add_parser("wave")
     one.add_argument("--data", required=True)
     one.add_argument("--to", required=True)
     one.add_argument("--wave", required=True)
-    for name in ("changes", "query"):
+    for name in ("changes", "query", "open"):
         actions.add_parser(name).add_argument("--store", required=True)
     asked = parser.parse_args()
     if asked.action == "wave":
         print(json.dumps(wave(asked.data, asked.to, asked.wave)))
     elif asked.action == "changes":
         changes(asked.store, sys.stdout)
-    else:
+    elif asked.action == "query":
         query(asked.store)
+    else:
+        seconds, answer = opened(asked.store)
+        print(json.dumps({"seconds": seconds, "answer": answer}))

@@ -6,9 +6,9 @@ moves to `tombstones`. A step is one transaction.
 """
 
 import datetime
+import decimal
 import json
 import os
-import sys
 import time
 
 import duckdb
@@ -21,7 +21,7 @@ TYPES = {
     "Decimal": "DECIMAL(18,2)",
     "Date": "DATE",
     "DateTime": "TIMESTAMP",
-    "GeoPoint": "JSON",
+    "GeoPoint": 'STRUCT("type" VARCHAR, coordinates DOUBLE[])',
     "String": "VARCHAR",
 }
 
@@ -36,13 +36,18 @@ class Records:
     def __init__(self, data):
         self.key = quoted(data["key"])
         self.fields = [(f["name"], TYPES[f["type"]]) for f in data["fields"]]
-        members = ",".join(f'"{name}":"{kind}"' for name, kind in self.fields)
+        # As `from_json` takes a type: a struct is an object of types.
+        point = '{"type":"VARCHAR","coordinates":["DOUBLE"]}'
+        members = ",".join(
+            f'"{name}":' + (point if kind.startswith("STRUCT") else f'"{kind}"')
+            for name, kind in self.fields
+        )
         self.struct = "{" + members + "}"
 
     def create(self, con):
         columns = ",".join(f"{quoted(name)} {kind}" for name, kind in self.fields)
         con.execute(f"create table records ({columns}, _hash ubigint)")
-        con.execute(f"create table tombstones (_at integer, {columns}, _hash ubigint)")
+        con.execute(f"create table tombstones (_step integer, {columns}, _hash ubigint)")
         con.execute(
             "create table changelog (step integer, observed timestamp, key bigint,"
             " operation varchar, field varchar, previous varchar, new varchar)"
@@ -204,8 +209,6 @@ def as_json(text, kind):
         return json.loads(text)
     if kind == "TIMESTAMP":
         return text.replace(" ", "T") + "Z"
-    if kind == "JSON":
-        return json.loads(text)
     return text
 
 
@@ -220,9 +223,136 @@ def changes(path, out):
             out.write(json.dumps(line) + "\n")
 
 
+def plain(value):
+    """A column's value as JSON has it."""
+    if isinstance(value, datetime.datetime):
+        return value.isoformat() + "Z"
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal):
+        return float(value)
+    return value
+
+
+def as_rows(names, rows):
+    return [{n: plain(v) for n, v in zip(names, row)} for row in rows]
+
+
+AVERAGE = (
+    "select City, avg(ListPrice) as Price from records where StandardStatus = 'Active' group by all"
+)
+FIELDS = (
+    "ListingKeyNumeric, ListingId, StandardStatus, ListPrice, City, PostalCode, BedroomsTotal,"
+    " BathroomsTotalInteger, LivingArea, UnparsedAddress, ModificationTimestamp"
+)
+WHOLE = "* exclude (_hash)"
+PLACE = "where City = $city and StandardStatus = 'Active' and ListPrice between $low and $high"
+NEWEST = "order by ModificationTimestamp desc, ListingKeyNumeric limit 100"
+# Between two points on a sphere with a radius of 3,956 miles.
+MILES = (
+    "3956 * 2 * asin(sqrt("
+    "pow(sin(radians(GeoLocation.coordinates[2] - $latitude) / 2), 2)"
+    " + cos(radians($latitude)) * cos(radians(GeoLocation.coordinates[2]))"
+    " * pow(sin(radians(GeoLocation.coordinates[1] - $longitude) / 2), 2)))"
+)
+SINCE = "observed > make_timestamp($since::bigint * 1000000)"
+# What came after is undone: a record's own first change of status, its deletion, its entry.
+PAST_STATUSES = f"""
+with life as (
+  select key, arg_min(operation, step) as first, min(step) as step from changelog
+  where {SINCE} and operation <> 'update' group by key),
+moved as (
+  select key, arg_min(previous, step) as previous, min(step) as step from changelog
+  where {SINCE} and field = 'StandardStatus' group by key)
+select StandardStatus, count(*) as Count from (
+  select coalesce(m.previous, r.StandardStatus) as StandardStatus
+  from records r left join life l on l.key = r.ListingKeyNumeric
+    left join moved m on m.key = r.ListingKeyNumeric
+  where l.first is null
+  union all
+  select case when m.step <= l.step then m.previous else t.StandardStatus end
+  from life l join tombstones t on t.ListingKeyNumeric = l.key and t._step = l.step
+    left join moved m on m.key = l.key
+  where l.first = 'delete')
+group by all
+"""
+
+QUERIES = {
+    "get": f"select {WHOLE} from records where ListingKeyNumeric = $key",
+    "place_keys": f"select ListingKeyNumeric from records {PLACE}",
+    "place_records": f"select {WHOLE} from records {PLACE}",
+    "newest_fields": f"select {FIELDS} from records {NEWEST}",
+    "newest_records": f"select {WHOLE} from records {NEWEST}",
+    "average": AVERAGE,
+    "median": AVERAGE.replace("avg", "median"),
+    "months": "select StandardStatus, year(ListingContractDate) as Year,"
+    " month(ListingContractDate) as Month, count(*) as Count from records group by all",
+    "cuts": "select key as Key, previous::decimal(18,2) as Previous, new::decimal(18,2) as New"
+    " from changelog where field = 'ListPrice' and new::decimal(18,2) <"
+    f" previous::decimal(18,2) * 0.95 and {SINCE}",
+    "past_statuses": PAST_STATUSES,
+    "text": "select count(*) as Count from records where contains(PublicRemarks, $word)",
+    "radius": f"select ListingKeyNumeric from records where {MILES} <= 1",
+}
+
+
+def prepared(con, sql):
+    """Asks with what varies, and makes rows of JSON of the answer afterwards."""
+
+    def given(values):
+        used = {name: value for name, value in values.items() if f"${name}" in sql}
+
+        def ask():
+            return con.execute(sql, used).fetchall()
+
+        names = [column[0] for column in con.execute(sql, used).description]
+        return ask, lambda rows: as_rows(names, rows)
+
+    return given
+
+
+def past_record(con):
+    """The record with what came after undone, the last change first."""
+    kinds = dict(con.execute("select name, kind from fields").fetchall())
+    current = QUERIES["get"]
+    later = (
+        f"select field, previous from changelog where key = $key and {SINCE} order by step desc"
+    )
+
+    def given(values):
+        both = {name: values[name] for name in ("key", "since")}
+        key = {"key": values["key"]}
+        names = [column[0] for column in con.execute(current, key).description]
+
+        def ask():
+            row = con.execute(current, key).fetchone()
+            return row, con.execute(later, both).fetchall()
+
+        def answer(found):
+            record = as_rows(names, [found[0]])[0]
+            for field, previous in found[1]:
+                record[field] = as_json(previous, kinds[field])
+            return [record]
+
+        return ask, answer
+
+    return given
+
+
 def query(path):
-    sys.exit("not yet")
+    con = connect(path, read_only=True)
+    queries = {name: prepared(con, sql) for name, sql in QUERIES.items()}
+    queries["past_record"] = past_record(con)
+    common.serve(queries)
+
+
+def opened(path):
+    begun = time.perf_counter()
+    con = duckdb.connect(path, read_only=True)
+    rows = con.execute(AVERAGE).fetchall()
+    con.close()
+    return time.perf_counter() - begun, as_rows(["City", "Price"], rows)
 
 
 if __name__ == "__main__":
-    common.main(load, changes, query)
+    common.main(load, changes, query, opened)

@@ -8,10 +8,10 @@ one, and each difference is a row of `changelog`. What is deleted moves to `tomb
 import gc
 import glob
 import hashlib
+import itertools
 import json
 import os
 import sqlite3
-import sys
 import time
 
 import orjson
@@ -181,9 +181,163 @@ def changes(path, out):
         out.write(f'[{step},{key},"{operation}",{name},{values}]\n')
 
 
+PLACE = "where city = :city and status = 'Active' and price between :low and :high"
+NEWEST = "select body from records order by modified desc, key limit 100"
+AVERAGE = "select city, avg(price) from records where status = 'Active' group by city"
+FIELDS = [
+    "ListingKeyNumeric",
+    "ListingId",
+    "StandardStatus",
+    "ListPrice",
+    "City",
+    "PostalCode",
+    "BedroomsTotal",
+    "BathroomsTotalInteger",
+    "LivingArea",
+    "UnparsedAddress",
+    "ModificationTimestamp",
+]
+# What came after is undone: a record's own first change of status, its deletion, its entry. The
+# bare columns beside min() are of the row that has it.
+PAST_STATUSES = """
+with life as materialized (
+  select key, operation as first, min(step) as step from changelog
+  where field is null and observed > :since group by key),
+moved as materialized (
+  select key, json_extract(previous, '$') as previous, min(step) as step from changelog
+  where field = 'StandardStatus' and observed > :since group by key)
+select status, count(*) from (
+  select coalesce(m.previous, r.status) as status from records r
+    left join life l on l.key = r.key left join moved m on m.key = r.key
+  where l.first is null
+  union all
+  select case when m.step <= l.step then m.previous
+    else json_extract(t.body, '$.StandardStatus') end
+  from life l join tombstones t on t.key = l.key and t.step = l.step
+    left join moved m on m.key = l.key
+  where l.first = 'delete')
+group by status
+"""
+
+
+def bodies(found):
+    return [orjson.loads(body) for (body,) in found]
+
+
+def named(*names):
+    return lambda found: [dict(zip(names, row)) for row in found]
+
+
+def some(found):
+    return [{name: record.get(name) for name in FIELDS} for record in bodies(found)]
+
+
+def months(found):
+    return [
+        {"StandardStatus": s, "Year": int(m[:4]), "Month": int(m[5:]), "Count": n}
+        for s, m, n in found
+    ]
+
+
+def cuts(found):
+    return [{"Key": k, "Previous": float(p), "New": float(n)} for k, p, n in found]
+
+
+# SQL, and how its rows are written as JSON.
+QUERIES = {
+    "get": ("select body from records where key = :key", bodies),
+    "place_keys": (f"select key from records {PLACE}", named("ListingKeyNumeric")),
+    "place_records": (f"select body from records {PLACE}", bodies),
+    "newest_fields": (NEWEST, some),
+    "newest_records": (NEWEST, bodies),
+    "average": (AVERAGE, named("City", "Price")),
+    "months": (
+        "select status, substr(listed, 1, 7) as month, count(*) from records group by 1, 2",
+        months,
+    ),
+    "cuts": (
+        "select key, previous, new from changelog where field = 'ListPrice'"
+        " and observed > :since and cast(new as real) < cast(previous as real) * 0.95",
+        cuts,
+    ),
+    "past_statuses": (PAST_STATUSES, named("StandardStatus", "Count")),
+    "text": (
+        "select count(*) from records where instr(body, :word)"
+        " and instr(json_extract(body, '$.PublicRemarks'), :word)",
+        named("Count"),
+    ),
+}
+
+
+def prepared(con, sql, answer):
+    def given(values):
+        used = {name: value for name, value in values.items() if f":{name}" in sql}
+        return lambda: con.execute(sql, used).fetchall(), answer
+
+    return given
+
+
+def median(con):
+    """SQLite has no median: the prices come in order, and the middle is taken here."""
+    sql = "select city, price from records where status = 'Active' order by city, price"
+
+    def ask():
+        out = []
+        for city, rows in itertools.groupby(con.execute(sql), key=lambda row: row[0]):
+            prices = [row[1] for row in rows]
+            half = len(prices) // 2
+            middle = prices[half] if len(prices) % 2 else (prices[half - 1] + prices[half]) / 2
+            out.append((city, middle))
+        return out
+
+    return lambda values: (ask, named("City", "Price"))
+
+
+def past_record(con):
+    """The record with what came after undone, the last change first."""
+
+    def given(values):
+        key, since = values["key"], values["since"]
+
+        def ask():
+            body = con.execute("select body from records where key = ?", (key,)).fetchone()
+            later = con.execute(
+                "select field, previous from changelog where key = ? and observed > ?"
+                " order by observed desc",
+                (key, since),
+            )
+            record = orjson.loads(body[0])
+            for field, previous in later:
+                record[field] = orjson.loads(previous)
+            return [record]
+
+        return ask, lambda found: found
+
+    return given
+
+
+def reading(path):
+    con = sqlite3.connect(path, isolation_level=None)
+    con.execute("pragma cache_size = -1048576")
+    con.execute("pragma mmap_size = 8589934592")
+    return con
+
+
 def query(path):
-    sys.exit("not yet")
+    con = reading(path)
+    queries = {name: prepared(con, *how) for name, how in QUERIES.items()}
+    queries["median"] = median(con)
+    queries["past_record"] = past_record(con)
+    common.serve(queries)
+
+
+def opened(path):
+    begun = time.perf_counter()
+    con = reading(path)
+    rows = con.execute(AVERAGE).fetchall()
+    con.close()
+    return time.perf_counter() - begun, named("City", "Price")(rows)
 
 
 if __name__ == "__main__":
-    common.main(load, changes, query)
+    common.main(load, changes, query, opened)

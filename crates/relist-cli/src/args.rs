@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 pub(crate) use bench::{
-    Bench, BenchAction, BenchIngest, BenchQuery, BenchWave, Peers, Wave, Workload,
+    Bench, BenchAction, BenchIngest, BenchQuery, BenchWave, Measuring, Wave, Workload,
 };
 
 use crate::failure::{Exit, Failure};

@@ -65,9 +65,9 @@ pub(crate) struct BenchData {
     pub(crate) to: PathBuf,
 }
 
-/// Who else is measured.
+/// Who else is measured, and how often.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Peers {
+pub(crate) struct Measuring {
     /// Also measure DuckDB and SQLite, in turn with Relist, and print the ratios
     #[arg(long)]
     pub(crate) peers: bool,
@@ -95,7 +95,7 @@ pub(crate) struct BenchIngest {
     #[arg(long, value_name = "DIR")]
     pub(crate) pages: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) peers: Peers,
+    pub(crate) measuring: Measuring,
 }
 
 #[derive(Debug, Args)]
@@ -107,7 +107,10 @@ pub(crate) struct BenchQuery {
     #[arg(long, value_name = "DIR")]
     pub(crate) pages: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) peers: Peers,
+    pub(crate) measuring: Measuring,
+    /// Load anew what is there from before
+    #[arg(long)]
+    pub(crate) reload: bool,
     /// Only the queries whose name has this in it
     #[arg(long, value_name = "TEXT")]
     pub(crate) only: Option<String>,

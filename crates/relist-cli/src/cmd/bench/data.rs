@@ -127,6 +127,12 @@ impl Data {
         (data.format == FORMAT).then_some(data)
     }
 
+    /// The waves that are there, in their order.
+    pub(super) fn names(&self) -> impl Iterator<Item = Wave> + '_ {
+        let all = [Wave::First, Wave::Second, Wave::Rewritten, Wave::Third];
+        all.into_iter().filter(|wave| self.wave(*wave).is_some())
+    }
+
     pub(super) fn wave(&self, wave: Wave) -> Option<&WaveOf> {
         self.waves.iter().find(|w| w.name == name(wave))
     }

@@ -53,7 +53,7 @@ pub(super) fn run(app: &mut App<'_>, args: &BenchIngest) -> Result<Exit, Failure
     let data = data::ensure(app, &folder, &args.workload)?;
     // Stores stand where the pages do: the disk is part of what is measured.
     let stores = Scratch::within(&folder)?;
-    let systems = systems(app, &args.peers, scratch.path())?;
+    let systems = systems(app, &args.measuring, scratch.path())?;
     let mut waves = args.workload.waves.clone();
     waves.sort_unstable();
     waves.dedup();
@@ -64,17 +64,17 @@ pub(super) fn run(app: &mut App<'_>, args: &BenchIngest) -> Result<Exit, Failure
         measured: Vec::new(),
         checked: Vec::new(),
     };
-    let steps = u64::from(args.peers.runs) * waves.len() as u64 * systems.len() as u64;
+    let steps = u64::from(args.measuring.runs) * waves.len() as u64 * systems.len() as u64;
     let bar = Bar::steps(app.shows_progress(), steps, "measuring");
-    for round in 0..args.peers.runs {
+    for round in 0..args.measuring.runs {
         rounds.round(round as usize, &systems, &stores, &bar)?;
     }
     bar.clear();
     let figures = rounds.figures(&systems);
-    if args.peers.json {
+    if args.measuring.json {
         print_json(app, &data, &figures, &rounds.checked)?;
     } else {
-        print_table(app, &data, args.peers.runs, &figures, &rounds.checked)?;
+        print_table(app, &data, args.measuring.runs, &figures, &rounds.checked)?;
     }
     let right = |c: &Checked| (c.verdict.missing, c.verdict.extra) == (0, 0);
     match rounds.checked.iter().find(|c| !right(c)) {

@@ -6,6 +6,9 @@ mod wave;
 mod system;
 mod sheet;
 mod ingest;
+mod answer;
+mod questions;
+mod query;
 
 use std::path::Path;
 
@@ -23,7 +26,7 @@ pub(super) fn run(app: &mut App<'_>, args: &Bench) -> Result<Exit, Failure> {
             Ok(Exit::Ok)
         }
         BenchAction::Ingest(args) => ingest::run(app, args),
-        BenchAction::Query(_) => Ok(Exit::Ok),
+        BenchAction::Query(args) => query::run(app, args),
         BenchAction::Wave(args) => wave::run(app, args),
     }
 }

@@ -71,7 +71,7 @@ impl Drop for Scratch {
 /// Relist, and the peers that are asked for, whose programs are put into `folder`.
 pub(super) fn systems(
     app: &App<'_>,
-    ask: &args::Peers,
+    ask: &args::Measuring,
     folder: &Path,
 ) -> Result<Vec<System>, Failure> {
     let own = std::env::current_exe()
@@ -111,6 +111,10 @@ pub(super) fn systems(
 impl System {
     pub(super) fn is_relist(&self) -> bool {
         self.name == "Relist"
+    }
+
+    pub(super) fn program(&self) -> &Path {
+        &self.program
     }
 
     /// Its program with the arguments that come first.
