@@ -5,6 +5,7 @@
 
 mod apply;
 mod deletes;
+mod examine;
 mod frames;
 mod pipeline;
 mod session;

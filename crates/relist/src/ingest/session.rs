@@ -1,7 +1,7 @@
 //! A session: the transactions of one run, with its report in each of them.
 
 use super::SlotSet;
-use super::apply::stamps;
+use super::examine::stamps;
 use crate::decode::{KeySpec, Rejected, SplitPage};
 use crate::error::Result;
 use crate::keycode::Key;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::column::{
-    Dictionary, Mask, SEGMENT_ROWS, Segment, Values, on_all_cores, place, slice_of,
+    Dictionary, Form, Mask, SEGMENT_ROWS, Segment, Values, on_all_cores, place, slice_of,
 };
 use crate::error::{Error, Result};
 use crate::keycode::Key;
@@ -12,7 +12,7 @@ use crate::odata::Row;
 use crate::record::codec::Reader;
 use crate::record::{Cell, Record, RecordBuf};
 use crate::schema::{Field, FieldId, FieldType, Resource};
-use crate::store::{Column, Snapshot};
+use crate::store::{Column, RecordReader, Snapshot};
 use crate::value::Value;
 
 /// Records that one core reads as fast as several.
@@ -56,11 +56,6 @@ impl<'s> Table<'s> {
     /// How many segments there are.
     pub(super) fn segments(&self) -> u32 {
         u32::try_from(self.live.len()).unwrap_or(u32::MAX)
-    }
-
-    /// How many records there are.
-    pub(super) fn records(&self) -> u64 {
-        self.live.iter().map(Mask::count).sum()
     }
 
     /// The column of a field at the moment of the table.
@@ -116,14 +111,14 @@ impl<'s> Table<'s> {
     /// by the records alone.
     pub(super) fn narrow(&self, view: &View<'_>, slot: u32) -> Option<Record> {
         let (segment, row) = place(slot);
-        let mut body = RecordBuf::empty();
+        let mut body = RecordBuf::begin(128);
         let mut previous = 0;
         for (field, _, column) in &view.columns {
             if let Some(segment) = column.segment(segment) {
                 if segment.is_elsewhere() {
                     return None;
                 }
-                let start = body.begin(*field, previous);
+                let start = body.open_cell(*field, previous);
                 let before = body.0.len();
                 segment.write_cell(usize::from(row), &column.dictionary, &mut body.0);
                 if body.0.len() == before {
@@ -142,22 +137,31 @@ impl<'s> Table<'s> {
         narrow: Option<&View<'_>>,
         slots: &[u32],
     ) -> Vec<Result<Record>> {
-        let read = |slot: &u32| {
-            let narrow = narrow.and_then(|view| self.narrow(view, *slot));
-            narrow.map_or_else(|| self.record(*slot), Ok)
+        let read = |slots: &[u32]| -> Vec<Result<Record>> {
+            let reader = self.snapshot.records(self.id);
+            let whole = |slot: u32| match &reader {
+                Ok(reader) => self.record_by(reader, slot),
+                Err(_) => self.record(slot),
+            };
+            let one = |slot: &u32| {
+                let narrow = narrow.and_then(|view| self.narrow(view, *slot));
+                narrow.map_or_else(|| whole(*slot), Ok)
+            };
+            slots.iter().map(one).collect()
         };
         if narrow.is_some() || slots.len() < WORTH_SHARING {
-            return slots.iter().map(read).collect();
+            return read(slots);
         }
-        let parts = slots.chunks(slots.len().div_ceil(4)).collect();
-        let parts = on_all_cores(parts, |part: &[u32]| {
-            part.iter().map(read).collect::<Vec<_>>()
-        });
-        parts.into_iter().flatten().collect()
+        let parts = slots.chunks(slots.len().div_ceil(2)).collect();
+        on_all_cores(parts, read).into_iter().flatten().collect()
     }
 
     /// The record of a slot, whole.
     pub(super) fn record(&self, slot: u32) -> Result<Record> {
+        self.record_by(&self.snapshot.records(self.id)?, slot)
+    }
+
+    fn record_by(&self, reader: &RecordReader<'_>, slot: u32) -> Result<Record> {
         let gone = || Error::Corrupt {
             what: format!("slot {slot} of {} has no record", self.resource.name),
         };
@@ -166,7 +170,7 @@ impl<'s> Table<'s> {
             let row = row
                 .and_then(|row| u64::try_from(row).ok())
                 .ok_or_else(gone)?;
-            return self.snapshot.record_of_row(self.id, row);
+            return reader.record(row);
         }
         let key = self.keys(&[slot])?.pop().ok_or_else(gone)?;
         let at = crate::store::AsOf::Sequence(self.at);
@@ -238,6 +242,12 @@ pub(super) fn value_of<'c>(
         Values::Numbers(numbers) => {
             let form = numbers.form(row);
             let value = numbers.values.get(row).copied().unwrap_or(0);
+            if !form.has_value() {
+                return (form == Form::NULL).then_some(Value::Null);
+            }
+            if let Some(value) = form.plain_value(value, numbers.scale, ty) {
+                return Some(value);
+            }
             let mut scratch = Vec::with_capacity(24);
             form.write_cell(value, numbers.scale, &mut scratch);
             let cell = Cell::read(&mut Reader::new(&scratch))?;

@@ -19,7 +19,7 @@ use codec::{Reader, put_u64};
 const BODY_FORMAT: u8 = 1;
 
 /// A record body in a buffer of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RecordBuf(pub(crate) Vec<u8>);
 
 impl RecordBuf {
@@ -35,17 +35,25 @@ impl RecordBuf {
         RecordBuf(out)
     }
 
-    /// A body without cells.
-    pub(crate) fn empty() -> Self {
-        RecordBuf(vec![BODY_FORMAT])
-    }
-
     /// Begins the cell of a field behind that of `previous` (0 for the first); whoever asks appends
     /// the cell itself. Where the body was before is returned, to take it back.
-    pub(crate) fn begin(&mut self, field: FieldId, previous: u16) -> usize {
+    pub(crate) fn open_cell(&mut self, field: FieldId, previous: u16) -> usize {
         let start = self.0.len();
         put_u64(&mut self.0, u64::from(field.0.wrapping_sub(previous)));
         start
+    }
+
+    /// Begins a body of about so many bytes.
+    pub(crate) fn begin(capacity: usize) -> Self {
+        let mut out = Vec::with_capacity(capacity + 1);
+        out.push(BODY_FORMAT);
+        RecordBuf(out)
+    }
+
+    /// Appends an encoded cell, whose field is so far behind the one before.
+    pub(crate) fn push(&mut self, step: u16, cell: &[u8]) {
+        put_u64(&mut self.0, u64::from(step));
+        self.0.extend_from_slice(cell);
     }
 
     pub(crate) fn as_body(&self) -> Body<'_> {

@@ -14,8 +14,11 @@ pub(super) type Bytes = &'static [u8];
 pub(super) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
 /// `"catalog"` -> the schema.
 pub(super) const CATALOG: TableDefinition<'_, &str, Bytes> = TableDefinition::new("catalog");
-/// Row -> record body. Append-only: a row is never rewritten.
+/// First row -> a block of record bodies. Append-only: a row is never rewritten.
 pub(super) const VERSIONS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("versions");
+/// Number -> a dictionary that bodies are compressed with.
+pub(super) const DICTIONARIES: TableDefinition<'_, u32, Bytes> =
+    TableDefinition::new("dictionaries");
 /// Resource, key -> the record's head: its slot, current row, hashes.
 pub(super) const HEADS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("heads");
 /// Resource, slot, sequence it ended at -> a past version: its row and the sequence it began at.

@@ -57,6 +57,7 @@ impl Snapshot {
     ) -> Result<()> {
         let live = self.live(id)?;
         let rows = self.row_column(id)?;
+        let bodies = self.bodies()?;
         let mut records: Vec<(u32, RecordBuf)> = Vec::new();
         let mut current = 0;
         for chunk in heads.chunk_by(|a, b| place(a.0).0 == place(b.0).0) {
@@ -71,7 +72,7 @@ impl Snapshot {
                 if is_live {
                     current += 1;
                     // A body that cannot be read is reported where heads are checked.
-                    records.extend(self.body_of_row(row).ok().map(|body| (slot, body)));
+                    records.extend(bodies.body(row).ok().map(|body| (slot, body)));
                 }
             }
             let segment = chunk.first().map_or(0, |(slot, ..)| place(*slot).0);
