@@ -1,10 +1,16 @@
 //! What can be typed. Nothing here opens a file or decides what an argument means.
 
+mod bench;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+pub(crate) use bench::{
+    Bench, BenchAction, BenchIngest, BenchQuery, BenchWave, Measuring, Wave, Workload,
+};
 
 use crate::failure::{Exit, Failure};
 
@@ -106,6 +112,8 @@ pub(crate) enum Command {
     Media(Media),
     /// Mirror a simulated MLS and show what can be asked of it
     Demo(Demo),
+    /// Measure loading and asking, here and by peers
+    Bench(Bench),
     /// Print the completions of a shell
     Completions(Completions),
 }
