@@ -160,6 +160,28 @@ impl Config {
     }
 }
 
+/// Sections that not every configuration has, each a comment.
+const OPTIONAL_SECTIONS: &str = "\
+    # Lists of fields, for relist changes --track NAME.\n\
+    # [track]\n\
+    # price = [\"ListPrice\", \"OriginalListPrice\"]\n\
+    \n\
+    # What relist watch looks for. More kinds of rules are in docs/watch.md.\n\
+    # [[watch.rule]]\n\
+    # name = \"under contract\"\n\
+    # on = \"transition\"\n\
+    # from = \"Active\"\n\
+    # to = \"Pending\"\n\
+    \n\
+    # What `relist schedule run` does, where the usual jobs are not wanted: one of `cron`,\n\
+    # `every` and `after` (a job's name) for each. `relist schedule list` shows them.\n\
+    # [schedule]\n\
+    # timezone = \"America/Denver\"\n\
+    # [[job]]\n\
+    # name = \"full\"\n\
+    # run = \"sync --full\"\n\
+    # cron = \"0 2 * * SUN\"\n";
+
 /// The text of a new `relist.toml`.
 pub(crate) fn template(
     provider: &str,
@@ -216,25 +238,8 @@ pub(crate) fn template(
          # Values that some providers' profiles ask for.\n\
          {variables}\n\
          \n\
-         # Lists of fields, for relist changes --track NAME.\n\
-         # [track]\n\
-         # price = [\"ListPrice\", \"OriginalListPrice\"]\n\
-         \n\
-         # What relist watch looks for. More kinds of rules are in docs/watch.md.\n\
-         # [[watch.rule]]\n\
-         # name = \"under contract\"\n\
-         # on = \"transition\"\n\
-         # from = \"Active\"\n\
-         # to = \"Pending\"\n\
-         \n\
-         # What `relist schedule run` does, where the usual jobs are not wanted: one of `cron`,\n\
-         # `every` and `after` (a job's name) for each. `relist schedule list` shows them.\n\
-         # [schedule]\n\
-         # timezone = \"America/Denver\"\n\
-         # [[job]]\n\
-         # name = \"full\"\n\
-         # run = \"sync --full\"\n\
-         # cron = \"0 2 * * SUN\"\n",
+         {}",
+        OPTIONAL_SECTIONS,
         known = relist_feed::Profile::names().collect::<Vec<_>>().join(", "),
         provider = quote(provider),
         store = quote(&store.to_string_lossy()),

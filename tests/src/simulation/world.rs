@@ -336,9 +336,17 @@ impl World {
         };
         let walked = matches!(how.mode, SyncMode::Auto | SyncMode::Full);
         if walked && said == "Complete" {
-            // What happens while it lasts may be behind it, within the same second.
-            let bound = begin - u32::from(how.acts > 0);
-            problems.extend(self.unkept(&snapshot, bound));
+            // What happens while it lasts may be behind it, within the same second; so may what a
+            // page withheld: a count tells of what was stamped before. The next run reads both.
+            let bound = begin - u32::from(how.acts > 0 || fault.is_some());
+            let lost = self.unkept(&snapshot, bound);
+            if !lost.is_empty() {
+                problems.push(format!(
+                    "{:?} with {} acts and {fault:?}, begun at {begin}, loses:",
+                    how.mode, how.acts
+                ));
+            }
+            problems.extend(lost);
         }
         problems.extend(self.groundless(&snapshot, fault));
         self.watermark = checkpoint.watermark;

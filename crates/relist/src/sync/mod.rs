@@ -287,11 +287,6 @@ impl SyncRun<'_> {
                 Ok(())
             }
             Count::Fits if full && self.whole => self.sweep(session, source, |_| true),
-            // A walk that went on from an earlier run does not know what that run met. A first walk
-            // has nothing to miss; a later one compares the keys.
-            Count::Fits if full && self.checkpoint.state == SyncState::Live => {
-                self.reconcile(session, source)
-            }
             Count::Fits => Ok(()),
         }
     }
