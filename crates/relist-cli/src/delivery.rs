@@ -70,9 +70,8 @@ impl Delivery {
         stop: &Arc<AtomicBool>,
     ) -> Result<Self, Failure> {
         let webhook = Webhook::new(url, secret, Limits::default(), network)?;
-        Ok(Delivery::Webhook(Box::new(
-            webhook.with_stop(Arc::clone(stop)),
-        )))
+        let webhook = webhook.with_stop(Arc::clone(stop));
+        Ok(Delivery::Webhook(Box::new(webhook)))
     }
 
     /// Delivers the events of one change, in order. After an error none of them counts.

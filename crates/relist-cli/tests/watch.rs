@@ -92,76 +92,110 @@ fn sequences(text: &str) -> Vec<u64> {
         .collect()
 }
 
-#[test]
-#[expect(clippy::too_many_lines, reason = "a story is told in one piece")]
-fn what_happens_in_a_feed_is_told_once() {
-    let market = Arc::new(Mutex::new(Market::new(3, Size::listings(200))));
-    let server = Server::start(Arc::clone(&market), Options::default()).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
-    let fed = |args: &[&str]| {
-        let mut command = relist(folder, args);
-        ended(command.env("RELIST_TOKEN", server.token()), 0).0
-    };
-    fed(&["init", "--provider", "wfrmls", "--url", &server.base_url()]);
-    fed(&["sync", "Property"]);
-    let mut config = std::fs::read_to_string(folder.join("relist.toml")).unwrap();
-    config.push_str(
-        "\n[track]\nprice = [\"ListPrice\", \"OriginalListPrice\"]\n\
-         [[watch.rule]]\nname = \"sold soon\"\non = \"transition\"\nfrom = \"Active\"\n\
-         to = \"Pending\"\n\
-         [[watch.rule]]\nname = \"cut\"\non = \"price-drop\"\npercent = 0.5\n\
-         [[watch.rule]]\nname = \"back\"\non = \"back-on-market\"\n\
-         [[watch.rule]]\nname = \"gone\"\non = \"operation\"\noperation = \"delete\"\n\
-         filter = \"ListPrice gt 0\"\n",
-    );
-    std::fs::write(folder.join("relist.toml"), config).unwrap();
-    assert_eq!(fed(&["watch"]), "");
-    let keys: Vec<u32> = market.lock().unwrap().keys_of(Status::Active).collect();
-    let play = |key: u32, event| {
-        let mut market = market.lock().unwrap();
+/// A market, its feed, and a mirror of it whose watcher has begun.
+struct Mirrored {
+    market: Arc<Mutex<Market>>,
+    server: Server,
+    folder: tempfile::TempDir,
+    /// Listings that were active at the start.
+    keys: Vec<u32>,
+}
+
+const RULES: &str = r#"
+[track]
+price = ["ListPrice", "OriginalListPrice"]
+[[watch.rule]]
+name = "sold soon"
+on = "transition"
+from = "Active"
+to = "Pending"
+[[watch.rule]]
+name = "cut"
+on = "price-drop"
+percent = 0.5
+[[watch.rule]]
+name = "back"
+on = "back-on-market"
+[[watch.rule]]
+name = "gone"
+on = "operation"
+operation = "delete"
+filter = "ListPrice gt 0"
+"#;
+
+impl Mirrored {
+    fn new() -> Self {
+        let market = Arc::new(Mutex::new(Market::new(3, Size::listings(200))));
+        let keys = market.lock().unwrap().keys_of(Status::Active).collect();
+        let mirrored = Mirrored {
+            server: Server::start(Arc::clone(&market), Options::default()).unwrap(),
+            folder: tempfile::tempdir().unwrap(),
+            market,
+            keys,
+        };
+        let url = mirrored.server.base_url();
+        mirrored.done(&["init", "--provider", "wfrmls", "--url", &url]);
+        mirrored.done(&["sync", "Property"]);
+        let file = mirrored.folder.path().join("relist.toml");
+        let config = std::fs::read_to_string(&file).unwrap() + RULES;
+        std::fs::write(file, config).unwrap();
+        assert_eq!(mirrored.done(&["watch"]), "");
+        mirrored
+    }
+
+    fn ended(&self, args: &[&str], code: i32) -> (String, String) {
+        let mut command = relist(self.folder.path(), args);
+        ended(command.env("RELIST_TOKEN", self.server.token()), code)
+    }
+
+    fn done(&self, args: &[&str]) -> String {
+        self.ended(args, 0).0
+    }
+
+    fn play(&self, listing: usize, event: Event) {
+        let mut market = self.market.lock().unwrap();
         market.advance(3_600);
-        assert!(market.play(key, event), "{event:?}");
-    };
-    play(keys[0], Event::GoPending);
-    play(keys[1], Event::CutPrice);
-    play(keys[2], Event::EditRemarks);
-    play(keys[3], Event::Delete);
-    fed(&["sync", "Property"]);
-    play(keys[0], Event::BackOnMarket);
-    fed(&["sync", "Property"]);
-    let text = fed(&["watch", "-o", "ndjson"]);
-    let told = |rule: &str| -> Vec<Value> {
+        assert!(market.play(self.keys[listing], event), "{event:?}");
+    }
+}
+
+#[test]
+fn what_happens_in_a_feed_is_told_once() {
+    let mirrored = Mirrored::new();
+    mirrored.play(0, Event::GoPending);
+    mirrored.play(1, Event::CutPrice);
+    mirrored.play(2, Event::EditRemarks);
+    mirrored.play(3, Event::Delete);
+    mirrored.done(&["sync", "Property"]);
+    mirrored.play(0, Event::BackOnMarket);
+    mirrored.done(&["sync", "Property"]);
+    let text = mirrored.done(&["watch", "-o", "ndjson"]);
+    let told = |rule: &str, listing: usize| -> Vec<Value> {
+        let key = mirrored.keys[listing].to_string();
         let mut rows = rows(&text);
-        rows.retain(|r| r["Rule"] == rule);
+        rows.retain(|r| r["Rule"] == rule && r["ResourceRecordKey"].as_str() == Some(&key));
         rows
     };
-    for (rule, key) in [
-        ("sold soon", keys[0]),
-        ("cut", keys[1]),
-        ("back", keys[0]),
-        ("gone", keys[3]),
-    ] {
-        let events = told(rule);
-        let own: Vec<&Value> = events
-            .iter()
-            .filter(|e| e["ResourceRecordKey"] == *key.to_string())
-            .collect();
-        assert_eq!(own.len(), 1, "{rule}: {text}");
+    for (rule, listing) in [("sold soon", 0), ("cut", 1), ("back", 0), ("gone", 3)] {
+        assert_eq!(told(rule, listing).len(), 1, "{rule}: {text}");
     }
-    let cut = &told("cut")[0];
+    let cut = &told("cut", 1)[0];
     assert!(
         cut["NewValue"].as_f64() < cut["PreviousValue"].as_f64(),
         "{cut}"
     );
-    assert_eq!(fed(&["watch"]), "", "nothing twice");
-    assert_eq!(
-        sequences(&fed(&["watch", "--since", "0"])),
-        sequences(&text)
-    );
+    assert_eq!(mirrored.done(&["watch"]), "", "nothing twice");
+    let again = mirrored.done(&["watch", "--since", "0"]);
+    assert_eq!(sequences(&again), sequences(&text));
+}
 
-    // What the runs cost, and how the store is.
-    let reports = rows(&fed(&["report", "-o", "ndjson"]));
+#[test]
+fn runs_tell_what_they_cost_and_the_store_how_it_is() {
+    let mirrored = Mirrored::new();
+    mirrored.play(1, Event::CutPrice);
+    mirrored.done(&["sync", "Property"]);
+    mirrored.done(&["watch"]);
+    let reports = rows(&mirrored.done(&["report", "-o", "ndjson"]));
     let last = reports.iter().find(|r| r["Kind"] == "incremental").unwrap();
     assert!(last["Requests"].as_u64() >= Some(2), "{last}");
     assert!(last["ReceivedBytes"].as_u64() > Some(1_000), "{last}");
@@ -169,46 +203,47 @@ fn what_happens_in_a_feed_is_told_once() {
         assert!(last["PeakMemoryBytes"].as_u64() > Some(1 << 20), "{last}");
     }
     let run = last["Run"].to_string();
-    let text = fed(&["report", &run, "-o", "table"]);
+    let text = mirrored.done(&["report", &run, "-o", "table"]);
     assert!(
         text.contains("requests") && text.contains("complete"),
         "{text}"
     );
-    let summary = &rows(&fed(&["report", "--summary", "-o", "ndjson"]))[0];
+    let summary = &rows(&mirrored.done(&["report", "--summary", "-o", "ndjson"]))[0];
     assert_eq!(summary["Complete"], summary["Runs"], "{summary}");
-    assert_eq!(
-        rows(&fed(&["report", "--last", "1", "--resource", "Property"])).len(),
-        1
-    );
-    ended(&mut relist(folder, &["report", "999"]), 2);
-    let metrics = fed(&["status", "--prometheus"]);
-    let records = fed(&["query", "Property"]).lines().count();
+    let newest = mirrored.done(&["report", "--last", "1", "--resource", "Property"]);
+    assert_eq!(rows(&newest).len(), 1);
+    mirrored.ended(&["report", "999"], 2);
+    let metrics = mirrored.done(&["status", "--prometheus"]);
+    let records = mirrored.done(&["query", "Property"]).lines().count();
     let line = format!("relist_records{{resource=\"Property\"}} {records}\n");
     assert!(metrics.contains(&line), "{metrics}");
-    assert!(
-        metrics.contains("relist_watch_lag{watcher=\"watch\"} 0"),
-        "{metrics}"
-    );
-    fed(&["status", "--max-age", "1h"]);
+    let lag = "relist_watch_lag{watcher=\"watch\"} 0";
+    assert!(metrics.contains(lag), "{metrics}");
+    mirrored.done(&["status", "--max-age", "1h"]);
     std::thread::sleep(Duration::from_millis(1_100));
-    let (_, err) = ended(&mut relist(folder, &["status", "--max-age", "1s"]), 6);
+    let (_, err) = mirrored.ended(&["status", "--max-age", "1s"], 6);
     assert!(err.contains("Property"), "{err}");
+}
 
-    // Tracked fields, of one listing.
-    let key = keys[1].to_string();
-    let tracked = rows(&fed(&["changes", "--listing", &key, "--track", "price"]));
-    let tracked: Vec<&str> = tracked
-        .iter()
-        .map(|r| r["FieldName"].as_str().unwrap())
-        .collect();
-    assert!(tracked.contains(&"ListPrice"), "{tracked:?}");
-    assert!(
-        tracked.iter().all(|f| f.ends_with("ListPrice")),
-        "{tracked:?}"
-    );
-    let all = rows(&fed(&["changes", "--listing", &key]));
+#[test]
+fn tracked_fields_of_one_listing() {
+    let mirrored = Mirrored::new();
+    mirrored.play(1, Event::CutPrice);
+    mirrored.play(2, Event::CutPrice);
+    mirrored.done(&["sync", "Property"]);
+    let key = mirrored.keys[1].to_string();
+    let tracked = mirrored.done(&["changes", "--listing", &key, "--track", "price"]);
+    let tracked = rows(&tracked);
+    assert_eq!(tracked.len(), 1, "{tracked:?}");
+    assert_eq!(tracked[0]["FieldName"], "ListPrice");
+    assert_eq!(tracked[0]["ResourceRecordKey"].as_str(), Some(&*key));
+    let all = rows(&mirrored.done(&["changes", "--listing", &key]));
     assert!(all.len() > tracked.len());
-    ended(&mut relist(folder, &["changes", "--track", "prise"]), 2);
+    let args = ["--field", "ListPrice", "--field", "ModificationTimestamp"];
+    let two = mirrored.done(&[&["changes", "--listing", &key], &args[..]].concat());
+    assert_eq!(rows(&two).len(), 2, "{two}");
+    let (_, err) = mirrored.ended(&["changes", "--track", "prise"], 2);
+    assert!(err.contains("price"), "{err}");
 }
 
 #[test]
@@ -298,10 +333,10 @@ fn a_watcher_works_beside_a_writer_and_one_at_a_time() {
 }
 
 /// What a receiver was sent: the signature and the body.
-type Received = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+type Taken = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 
 /// A receiver that answers with these statuses in turn (0 hangs up), then with 200.
-fn receiver(statuses: &'static [u16]) -> (String, Received) {
+fn receiver(statuses: &'static [u16]) -> (String, Taken) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook?key=s3cret", listener.local_addr().unwrap());
     let taken = Arc::new(Mutex::new(Vec::new()));

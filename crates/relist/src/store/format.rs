@@ -145,9 +145,11 @@ mod tests {
         }
     }
 
+    /// What `(u64, String)` became.
+    type Grown = (u64, String, u64, Option<u64>, Vec<u64>);
+
     #[test]
     fn a_struct_may_grow_at_its_end() {
-        type Grown = (u64, String, u64, Option<u64>, Vec<u64>);
         let before = encode(TableId::Runs, &(7_u64, "Property".to_owned())).unwrap();
         let read: Grown = decode_grown(TableId::Runs, &before).unwrap();
         assert_eq!(read, (7, "Property".to_owned(), 0, None, Vec::new()));
