@@ -58,14 +58,19 @@ fn line(change: &Change, edit: Option<&FieldChange>, previous: Datum, new: Datum
 pub(crate) fn sentence(change: &Change, line: &[Datum]) -> String {
     let shown = |name: &str| {
         let at = MEMBERS.iter().position(|member| member.name == name);
-        at.and_then(|at| line.get(at)).map_or(String::new(), Datum::for_table)
+        at.and_then(|at| line.get(at))
+            .map_or(String::new(), Datum::for_table)
     };
     let key = change.key.as_ref().map(|key| format!(" {key}"));
     let field = shown("FieldName");
     let what = if field.is_empty() {
         change.operation.name().to_owned()
     } else {
-        format!("{field} {} -> {}", shown("PreviousValue"), shown("NewValue"))
+        format!(
+            "{field} {} -> {}",
+            shown("PreviousValue"),
+            shown("NewValue")
+        )
     };
     printable(&format!(
         "{}  {}{}  {what}  #{}",

@@ -80,7 +80,9 @@ fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>, String
             let _ = child.wait();
             let micros = i64::try_from(limit.as_micros()).unwrap_or(i64::MAX);
             let limit = duration(micros);
-            return Err(format!("the command took longer than {limit} and was killed"));
+            return Err(format!(
+                "the command took longer than {limit} and was killed"
+            ));
         }
         std::thread::sleep(pause.min(left));
         pause = (pause * 2).min(LOOK_AGAIN);

@@ -32,6 +32,7 @@ mod transport;
 mod authority;
 mod keylist;
 mod client;
+mod lister;
 mod guard;
 mod fetch;
 mod webhook;

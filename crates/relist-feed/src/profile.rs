@@ -551,6 +551,8 @@ impl Profile {
             }
         }
         self.quota.check()?;
+        let media = self.media.quota.check();
+        media.map_err(|reason| format!("media: {reason}"))?;
         self.check_variables()
     }
 
@@ -766,13 +768,34 @@ mod tests {
         for (from, to) in [
             ("walk = \"nextlink\"", "walk = \"CANARY\""),
             ("walk = \"nextlink\"", "walk = \"x, expected CANARY\""),
-            ("walk = \"nextlink\"", "walk = \"nextlink\"\npage_size = \"CANARY\""),
-            ("walk = \"nextlink\"", "walk = \"nextlink\"\norderby = \"CANARY\""),
-            ("walk = \"nextlink\"", "walk = \"nextlink\"\ntoken = \"CANARY\""),
-            ("walk = \"nextlink\"", "walk = \"nextlink\"\nuser_agent = \"CANARY"),
-            ("walk = \"nextlink\"", "walk = \"nextlink\"\nuser_agent = CANARY"),
-            ("walk = \"nextlink\"", "walk = \"nextlink\"\nquery = \"CANARY\""),
-            ("walk = \"nextlink\"", "base_url = \"https://u:CANARY@{host}/\"\nwalk = \"nextlink\""),
+            (
+                "walk = \"nextlink\"",
+                "walk = \"nextlink\"\npage_size = \"CANARY\"",
+            ),
+            (
+                "walk = \"nextlink\"",
+                "walk = \"nextlink\"\norderby = \"CANARY\"",
+            ),
+            (
+                "walk = \"nextlink\"",
+                "walk = \"nextlink\"\ntoken = \"CANARY\"",
+            ),
+            (
+                "walk = \"nextlink\"",
+                "walk = \"nextlink\"\nuser_agent = \"CANARY",
+            ),
+            (
+                "walk = \"nextlink\"",
+                "walk = \"nextlink\"\nuser_agent = CANARY",
+            ),
+            (
+                "walk = \"nextlink\"",
+                "walk = \"nextlink\"\nquery = \"CANARY\"",
+            ),
+            (
+                "walk = \"nextlink\"",
+                "base_url = \"https://u:CANARY@{host}/\"\nwalk = \"nextlink\"",
+            ),
             ("kind = \"bearer\"", "kind = \"CANARY\""),
             ("kind = \"bearer\"", "kind = \"bearer\"\ntoken = \"CANARY\""),
             ("kind = \"bearer\"", "CANARY"),
@@ -792,9 +815,17 @@ mod tests {
     fn mistakes_are_named() {
         let good = include_str!("../profiles/generic-reso.toml");
         for (from, to, expect) in [
-            ("walk = \"nextlink\"", "walk = \"offset\"", "line 6: a word that is not known"),
+            (
+                "walk = \"nextlink\"",
+                "walk = \"offset\"",
+                "line 6: a word that is not known",
+            ),
             ("paging = \"prefer\"", "pagging = \"prefer\"", "pagging"),
-            ("by = \"reconcile\"", "by = \"magic\"", "expected one of `none`"),
+            (
+                "by = \"reconcile\"",
+                "by = \"magic\"",
+                "expected one of `none`",
+            ),
             (
                 "by = \"reconcile\"",
                 "by = \"reconcile\"\nfield = \"x\"",

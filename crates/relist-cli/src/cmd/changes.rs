@@ -72,7 +72,9 @@ pub(super) fn run(app: &mut App<'_>, args: &Changes) -> Result<Exit, Failure> {
 }
 
 fn is_wanted(change: &Change, args: &Changes) -> bool {
-    args.resource.as_ref().is_none_or(|name| *name == change.resource)
+    args.resource
+        .as_ref()
+        .is_none_or(|name| *name == change.resource)
 }
 
 /// Prints what there is and what comes, until it is told to end.

@@ -116,7 +116,8 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
     ("full", "sync --full", "cron 0 2 * * SUN"),
     ("incremental", "sync", "every 15m"),
     ("watch", "watch", "after incremental"),
-    ("media", "media sync", "after incremental"),
+    // So many at a time: no other job runs meanwhile, and the first files may take days.
+    ("media", "media sync --max 2000", "after incremental"),
     // An incremental sync reads the feed's list of deletions; this finds those that no list tells.
     ("reconcile", "sync --reconcile", "cron 0 3 * * *"),
 ];
@@ -382,10 +383,23 @@ mod tests {
             ("  sync\t--full ", &["sync", "--full"]),
             (
                 "export Property --to o.csv --filter \"City eq 'Salt Lake City'\"",
-                &["export", "Property", "--to", "o.csv", "--filter", "City eq 'Salt Lake City'"],
+                &[
+                    "export",
+                    "Property",
+                    "--to",
+                    "o.csv",
+                    "--filter",
+                    "City eq 'Salt Lake City'",
+                ],
             ),
-            ("each P --exec 'cat > \"my file\"'", &["each", "P", "--exec", "cat > \"my file\""]),
-            (r#"a "b \"c\" \\ \d" e\ f '' g'h'"i""#, &["a", r#"b "c" \ \d"#, "e f", "", "ghi"]),
+            (
+                "each P --exec 'cat > \"my file\"'",
+                &["each", "P", "--exec", "cat > \"my file\""],
+            ),
+            (
+                r#"a "b \"c\" \\ \d" e\ f '' g'h'"i""#,
+                &["a", r#"b "c" \ \d"#, "e f", "", "ghi"],
+            ),
             ("", &[]),
         ] {
             assert_eq!(words(text).unwrap(), expected, "{text}");
@@ -459,7 +473,10 @@ mod tests {
             (job("run = \"sink\"\nevery = \"1m\""), "job \"a\": `run`"),
             (job("run = \"schedule run\"\nevery = \"1m\""), "cannot be"),
             (job("run = \"\"\nevery = \"1m\""), "cannot be"),
-            (job("run = \"sync 'A\"\nevery = \"1m\""), "job \"a\": `run`: the quote ' is not"),
+            (
+                job("run = \"sync 'A\"\nevery = \"1m\""),
+                "job \"a\": `run`: the quote ' is not",
+            ),
             (
                 job("run = \"sync --store x\"\nevery = \"1m\""),
                 "another store",

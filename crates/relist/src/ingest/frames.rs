@@ -552,7 +552,11 @@ mod tests {
             ("[{\"ListingKey\":\"a\"},{\"Li", 1, "truncated"),
             ("{\"value\":[{\"ListingKey\":\"a\"},{\"Li", 0, "record 1"),
             ("{\"error\":{\"message\":\"no\"}}", 0, "error of the server"),
-            ("{\"err\\u006fr\":{\"message\":\"no\"}}", 0, "error of the server"),
+            (
+                "{\"err\\u006fr\":{\"message\":\"no\"}}",
+                0,
+                "error of the server",
+            ),
             ("\u{feff}{\"value\":[]}", 0, "byte order mark"),
         ];
         for (text, records, reason) in cases {
