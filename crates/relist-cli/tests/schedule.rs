@@ -261,11 +261,14 @@ fn a_server_that_is_gone_or_broken_costs_a_run_and_not_the_schedule() {
         assert!(message.to_lowercase().contains(says), "{message}");
         assert!(scheduler.runs(), "{}", feed.log());
         // Monitors see it: the job in words, the age by the exit code, the failure in the report.
-        let words = ok(feed.path(), &["status", "-o", "table"]);
-        assert!(words.contains("job incremental  FAILED"), "{words}");
+        // The words are those of a moment when it does not try again.
+        feed.until("the failure in words", |feed| {
+            let words = ok(feed.path(), &["status", "-o", "table"]);
+            words.contains("job incremental  FAILED")
+        });
         let stale = done(feed.path(), &["status", "--max-age", "1s"]);
         assert_eq!(stale.status.code(), Some(6), "{}", text(&stale));
-        let report = ok(feed.path(), &["report", "--last", "1", "-o", "ndjson"]);
+        let report = ok(feed.path(), &["report", "--last", "3", "-o", "ndjson"]);
         assert!(report.contains("\"Outcome\":\"failed\""), "{report}");
         // The feed is back: the same schedule goes on with it.
         std::fs::write(&file, &there).unwrap();

@@ -249,7 +249,7 @@ fn full_sync() {
     );
     // It goes on at the page where it stopped.
     assert_eq!(run["New"], 500);
-    assert!(world.server.request_count() - before <= 6);
+    assert!(world.server.request_count() - before <= 8);
     assert_eq!(world.status("Property")["State"], "live");
     // What the feed counts stands beside what was met.
     let again = world.row(&["sync", "Property", "--full", "-o", "ndjson"], 0);

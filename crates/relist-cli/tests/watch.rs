@@ -294,7 +294,7 @@ fn a_command_that_fails_is_tried_again_and_the_position_stays() {
 #[test]
 fn a_command_that_hangs_is_killed_with_what_it_started_and_tried_again() {
     let folder = watched(20);
-    prices(folder.path(), std::iter::once((0, 100_000)));
+    prices(folder.path(), std::iter::once((1, 500)));
     let marker = folder.path().join("late");
     // What it started would write long after.
     let hangs = format!("(sleep 8; touch {}) & sleep 60", marker.display());
@@ -364,7 +364,9 @@ fn a_watcher_works_beside_a_writer_and_one_at_a_time() {
     follower.kill().unwrap();
     follower.wait().unwrap();
     assert_eq!(sequences(&lines()), (11..=20).collect::<Vec<u64>>());
-    assert_eq!(ended(&mut watch(folder, &[]), 0).0, "");
+    // It was killed when the last was on the disk: the position may not have moved past that one.
+    let again = sequences(&ended(&mut watch(folder, &[]), 0).0);
+    assert!(again.is_empty() || again == [20], "{again:?}");
 }
 
 /// What a receiver was sent: the signature and the body.
