@@ -57,8 +57,14 @@ fn its_function_is_the_one_that_is_run_here() {
     let [block] = blocks("rust")[..] else {
         panic!("one block of Rust");
     };
+    // Lines are broken where this file's are; the words are the same.
+    let words = |text: &str| -> String {
+        let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+        text.replace(",)", ")")
+    };
+    let own = words(own);
     for part in block.split("\n\n") {
-        assert!(own.contains(part.trim_end()), "not run here:\n{part}");
+        assert!(own.contains(&words(part)), "not run here:\n{part}");
     }
     let market = Arc::new(Mutex::new(Market::new(5, Size::listings(300))));
     let server = Server::start(Arc::clone(&market), Options::default()).unwrap();

@@ -25,11 +25,11 @@ impl MediaLister for WebApi {
         match rules.via {
             MediaVia::Expand => {
                 let page = self.entity_with(resource, &value, Some(navigation))?;
-                self.of_entity(navigation, page)
+                self.of_entity(navigation, &page)
             }
             MediaVia::Inline => {
                 let page = self.entity_with(resource, &value, None)?;
-                self.of_entity(navigation, page)
+                self.of_entity(navigation, &page)
             }
             MediaVia::Navigation => {
                 let page = self.navigation(resource, &value, navigation)?;
@@ -90,7 +90,7 @@ impl WebApi {
     }
 
     /// The media that stand in an entity.
-    fn of_entity(&self, member: &str, page: Page) -> Result<Vec<Vec<u8>>, SourceError> {
+    fn of_entity(&self, member: &str, page: &Page) -> Result<Vec<Vec<u8>>, SourceError> {
         let found = media_in(&page.body, member);
         let (list, link) = found.map_err(|reason| malformed(page.origin.clone(), reason))?;
         let mut bodies = vec![format!("{{\"value\":{list}}}").into_bytes()];
