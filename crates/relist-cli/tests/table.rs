@@ -529,9 +529,8 @@ fn status_and_price_monitoring() {
     }
     let events = world.rows(&rules);
     let of = |listing: usize| -> Vec<String> {
-        let own = events
-            .iter()
-            .filter(|e| e["ResourceRecordKey"] == keys[listing].to_string());
+        let key = keys[listing].to_string();
+        let own = events.iter().filter(|e| e["ResourceRecordKey"] == *key);
         own.map(|e| e["Rule"].as_str().unwrap().to_owned())
             .collect()
     };
@@ -543,7 +542,7 @@ fn status_and_price_monitoring() {
     assert_eq!(of(1), words("transition:Active->Withdrawn"));
     assert_eq!(of(2), words("transition:Active->Expired"));
     assert_eq!(of(3), words("price-drop:0.5"));
-    assert_eq!(of(4), Vec::<String>::new());
+    assert!(of(4).is_empty());
     assert_eq!(of(5), words("transition:Active->Pending back-on-market"));
     // The position is durable: nothing comes twice.
     assert_eq!(world.rows(&rules).len(), 0);
