@@ -165,10 +165,27 @@ impl WebApi {
 
     /// Fetches one entity by its key.
     pub fn entity(&self, resource: &str, key: &Value<'_>) -> Result<Page, SourceError> {
-        let url = self
-            .root
-            .entity(&self.profile.rules(resource).path, key, None);
+        let path = entity_set(&self.profile, resource);
+        let url = self.root.entity(&path, key, None);
         self.page(&self.built(resource, url)?, Ask::JSON)
+    }
+
+    /// Fetches one entity by its key, with what the provider wants in every query, and with what
+    /// a navigation property leads to.
+    pub(crate) fn entity_with(
+        &self,
+        resource: &str,
+        key: &Value<'_>,
+        expand: Option<&str>,
+    ) -> Result<Page, SourceError> {
+        let path = entity_set(&self.profile, resource);
+        let url = self.root.entity(&path, key, None);
+        let mut url = self.built(resource, url)?;
+        let expand = expand.map(|name| ("$expand".to_owned(), name.to_owned()));
+        let pairs = expand.into_iter().chain(self.profile.query.clone());
+        let query = crate::url::pairs(pairs);
+        url.set_query(Some(query.as_str()).filter(|query| !query.is_empty()));
+        self.page(&url, Ask::JSON)
     }
 
     /// Fetches what a navigation property of an entity leads to: `Property(123)/Media`.
@@ -180,8 +197,8 @@ impl WebApi {
         key: &Value<'_>,
         navigation: &str,
     ) -> Result<Page, SourceError> {
-        let path = &self.profile.rules(resource).path;
-        let url = self.root.entity(path, key, Some(navigation));
+        let path = entity_set(&self.profile, resource);
+        let url = self.root.entity(&path, key, Some(navigation));
         self.page(&self.built(resource, url)?, Ask::JSON)
     }
 
@@ -512,6 +529,13 @@ enum Ended {
     Renewed,
     /// It is over, whatever the policy says.
     Over(SourceErrorKind, String),
+}
+
+/// The entity set that single entities are asked of: `Property`, where the walk has a path of its
+/// own such as `Property/replication`.
+fn entity_set(profile: &Profile, resource: &str) -> String {
+    let path = profile.rules(resource).path;
+    path.split('/').next().unwrap_or(&path).to_owned()
 }
 
 /// Whether a query wants keys and stamps and nothing else.

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use relist::error::{Error, SourceErrorKind};
 use relist::store::{Outcome, RunKind, RunReport, Store, SyncState, WalkPosition};
 use relist::sync::{SyncMode, SyncOptions, WalkKind};
+use relist::value::Timestamp;
 use relist_feed::{Profile, WebApi};
 
 use super::refresh::{self, Wanted};
@@ -74,7 +75,17 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Sync) -> Result<Exit, Failure>
 
 /// Takes over what the feed's `$metadata` declares, and says which resources that are.
 fn define(app: &mut App<'_>, store: &Store, api: &WebApi) -> Result<Option<Vec<String>>, Failure> {
-    let Some(schema) = feed::schema(app, api)? else {
+    let begun = app.now();
+    let schema = match feed::schema(app, api) {
+        Ok(schema) => schema,
+        Err(failure) => {
+            if let (Failure::Told(told), false) = (&failure, app.environment.stopped()) {
+                note_failed(app, store, api, begun, told.message.clone())?;
+            }
+            return Err(failure);
+        }
+    };
+    let Some(schema) = schema else {
         app.detail("the feed has no $metadata: fields are learnt from the records");
         return Ok(None);
     };
@@ -82,6 +93,36 @@ fn define(app: &mut App<'_>, store: &Store, api: &WebApi) -> Result<Option<Vec<S
     txn.define(&schema)?;
     txn.commit()?;
     Ok(Some(schema.resources.into_iter().map(|r| r.name).collect()))
+}
+
+/// Leaves a report of a sync that failed before its first page: a feed that cannot be had must be
+/// seen in `relist report` too.
+fn note_failed(
+    app: &App<'_>,
+    store: &Store,
+    api: &WebApi,
+    begun: Timestamp,
+    reason: String,
+) -> Result<(), Failure> {
+    let spent = api.stats().snapshot();
+    let mut txn = store.begin_write(app.now())?;
+    let report = RunReport {
+        run: txn.new_run(),
+        resource: "$metadata".to_owned(),
+        kind: RunKind::Metadata,
+        started: Some(begun),
+        finished: Some(app.now()),
+        outcome: Outcome::Failed(reason),
+        requests: spent.requests,
+        retries: spent.retries,
+        received: spent.bytes,
+        waited_micros: u64::try_from(spent.waited.as_micros()).unwrap_or(u64::MAX),
+        peak_memory: (app.environment.peak_memory)(),
+        ..RunReport::default()
+    };
+    txn.put_run(&report)?;
+    txn.commit()?;
+    Ok(())
 }
 
 /// Prints the reports, and how the command ends.

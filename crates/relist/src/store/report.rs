@@ -84,6 +84,8 @@ pub enum RunKind {
     Deep,
     /// Fetches given keys.
     Keys,
+    /// Fetches the files of media.
+    Media,
 }
 
 impl RunKind {
@@ -97,6 +99,7 @@ impl RunKind {
             RunKind::Reconcile => "reconcile",
             RunKind::Deep => "deep",
             RunKind::Keys => "keys",
+            RunKind::Media => "media",
         }
     }
 }
