@@ -50,13 +50,18 @@ impl SyncRun<'_> {
         source: &mut dyn PageSource,
         walk: &Walk,
     ) -> Result<Count> {
-        let (met, at_start) = (walk.records, self.expected);
-        if self.whole && at_start.is_none_or(|count| met >= count) {
+        let at_start = self.expected;
+        if self.whole && at_start.is_none_or(|count| walk.records >= count) {
             return Ok(Count::Fits);
         }
-        // Of a walk that began in an earlier run only the count of now is known.
-        let settled = self.recount(session, source, walk)?;
-        let Some(count) = settled.or(at_start).filter(|count| met < *count) else {
+        // Of a walk that began in an earlier run only the count of now is known. Records stamped
+        // later than it began are not in that count; nor are those stamped in the far future.
+        let by_stamp = self.policy.cursor_field.is_some();
+        let (met, count) = match self.recount(session, source, walk)? {
+            Some(count) if by_stamp => (walk.settled, Some(count)),
+            other => (walk.records, other.or(at_start)),
+        };
+        let Some(count) = count.filter(|count| met < *count) else {
             return Ok(Count::Fits);
         };
         if cut_short(met, count) {
@@ -82,10 +87,9 @@ impl SyncRun<'_> {
             .or_else(|| session.key_spec(self.resource));
         let mut clauses = conditions(self.policy, walk.kind, walk.since);
         if let Some(field) = &self.policy.cursor_field {
-            clauses.push(format!(
-                "{field} le {}",
-                self.policy.timestamp(walk.started)
-            ));
+            // Stamps are the server's: its own time bounds them, not the earlier of two clocks.
+            let bound = self.policy.timestamp(walk.bound());
+            clauses.push(format!("{field} le {bound}"));
         }
         let request = PageRequest::Query {
             resource: self.resource.to_owned(),

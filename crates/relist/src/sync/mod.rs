@@ -15,6 +15,7 @@ mod count;
 mod deletes;
 mod events;
 mod photos;
+mod plan;
 mod policy;
 mod reconcile;
 mod refresh;
@@ -25,6 +26,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use count::Count;
+pub use plan::SyncPlan;
 pub use policy::{EventFeed, Policy, SyncMode, SyncOptions, WalkKind};
 pub use refresh::{Connect, Refresh, Refreshed, Related};
 use walk::{FeedWalker, WalkSetup};
@@ -72,8 +74,9 @@ impl Store {
             ))),
             (None, None) => None,
         };
+        let plan = SyncPlan::of(&snapshot, resource, policy, options.mode, (options.now)())?;
         drop(snapshot);
-        let walk = begin(&checkpoint, policy, options.mode, (options.now)());
+        let walk = plan.walk;
         let session = Session::new(self, resource, walk.kind, options.now);
         let before = source.traffic();
         let mut run = SyncRun {
@@ -88,24 +91,19 @@ impl Store {
             keyless: 0,
             expected: None,
             before: None,
+            server_began: None,
             braked: false,
             note: None,
         };
         let mut session = session;
-        let by_events = options.mode == SyncMode::Auto
-            && run.checkpoint.state == SyncState::Live
-            && run.checkpoint.event_sequence.is_some();
-        let result = match options.mode {
-            SyncMode::Auto if by_events && policy.events.is_some() => {
-                let feed = policy.events.clone().unwrap_or_default();
-                run.follow_events(&mut session, source, &feed)
-            }
-            SyncMode::Auto | SyncMode::Full => {
+        let result = match (options.mode, plan.events) {
+            (SyncMode::Auto, Some(feed)) => run.follow_events(&mut session, source, &feed),
+            (SyncMode::Auto | SyncMode::Full, _) => {
                 run.checkpoint.walk = Some(walk);
                 run.run(&mut session, source)
             }
-            SyncMode::Reconcile => run.reconcile(&mut session, source),
-            SyncMode::Deep { slice, of } => run.deep(&mut session, source, (slice, of)),
+            (SyncMode::Reconcile, _) => run.reconcile(&mut session, source),
+            (SyncMode::Deep { slice, of }, _) => run.deep(&mut session, source, (slice, of)),
         };
         let note = run.note.take();
         session.note_cost(source.traffic().since(before), progress.peak_memory());
@@ -114,49 +112,6 @@ impl Store {
             (None, 0) => Outcome::Complete,
             (None, n) => Outcome::Degraded(format!("{n} records are in quarantine")),
         })
-    }
-}
-
-/// The walk to do: the one that was interrupted, or a new one.
-fn begin(checkpoint: &Checkpoint, policy: &Policy, mode: SyncMode, now: Timestamp) -> Walk {
-    let incremental = mode == SyncMode::Auto
-        && checkpoint.state == SyncState::Live
-        && checkpoint.watermark.is_some()
-        && policy.cursor_field.is_some();
-    let by_events = policy.events.is_some() && checkpoint.event_sequence.is_some();
-    let incremental =
-        incremental || (mode == SyncMode::Auto && checkpoint.state == SyncState::Live && by_events);
-    let kind = match mode {
-        SyncMode::Reconcile => RunKind::Reconcile,
-        SyncMode::Deep { .. } => RunKind::Deep,
-        SyncMode::Auto if incremental => RunKind::Incremental,
-        SyncMode::Auto | SyncMode::Full => RunKind::Full,
-    };
-    // A link of an earlier run may be an offset into rows that have moved since, for they are in
-    // the order of their stamps: an incremental walk along links begins anew.
-    let moved = |walk: &Walk| {
-        walk.kind == RunKind::Incremental && matches!(walk.position, WalkPosition::Link(_))
-    };
-    if let Some(walk) = &checkpoint.walk
-        && walk.kind == kind
-        && !moved(walk)
-    {
-        return walk.clone();
-    }
-    let overlap = i64::try_from(policy.overlap_seconds)
-        .unwrap_or(0)
-        .saturating_mul(1_000_000);
-    let since = checkpoint
-        .watermark
-        .map(|w| Timestamp(w.0.saturating_sub(overlap)));
-    Walk {
-        kind,
-        position: WalkPosition::Start,
-        since: since.filter(|_| incremental),
-        started: now,
-        max_seen: None,
-        pages: 0,
-        records: 0,
     }
 }
 
@@ -174,6 +129,8 @@ struct SyncRun<'a> {
     keyless: u64,
     /// What the feed counted when the walk began.
     expected: Option<u64>,
+    /// The server's time when this process began the walk.
+    server_began: Option<Timestamp>,
     /// The walk as it was before the last page applied.
     before: Option<Walk>,
     /// Whether the walk missed so many records that it is not believed.
@@ -198,10 +155,11 @@ impl SyncRun<'_> {
         }
         // The walk began in an earlier run: what changed behind its place since then is stamped
         // later than it began. Without this pass the run would end, and not be up to date.
-        let next = begin(&self.checkpoint, self.policy, SyncMode::Auto, self.now());
+        let next = plan::begin(&self.checkpoint, self.policy, SyncMode::Auto, self.now());
         if next.kind == RunKind::Incremental {
             self.checkpoint.walk = Some(next);
             (self.whole, self.expected, self.before) = (true, None, None);
+            self.server_began = None;
             self.finish_walk(session, source)?;
         }
         Ok(())
@@ -210,6 +168,57 @@ impl SyncRun<'_> {
     /// Walks to the end, from wherever the walk stands, and all that belongs to it; `false` when it
     /// was stopped before.
     fn finish_walk(
+        &mut self,
+        session: &mut Session<'_>,
+        source: &mut dyn PageSource,
+    ) -> Result<bool> {
+        if !self.walk_to_end(session, source)? {
+            return Ok(false);
+        }
+        let mut count = self.check_count(session, source)?;
+        let full = self
+            .walk_now()
+            .is_some_and(|walk| walk.kind == RunKind::Full);
+        if matches!(count, Count::Short(_)) && !self.whole && !full {
+            // What an earlier process met is only a number now: this one looks for itself.
+            self.restart();
+            if !self.walk_to_end(session, source)? {
+                return Ok(false);
+            }
+            count = self.check_count(session, source)?;
+        }
+        let swept = self.settle_missing(session, source, count, full);
+        if let Err(error) = swept {
+            if full {
+                // Only a walk from its start knows what was not met: the next one begins there.
+                self.restart();
+                // Should this fail too, the first error is the one to tell.
+                let _ = self.save(session);
+            }
+            return Err(error);
+        }
+        let started = self.walk_now().map(|walk| walk.started);
+        self.end_walk(session)?;
+        if let Some(feed) = self.policy.deletes.clone() {
+            self.deletes(session, source, &feed, started)?;
+        }
+        if !self.photos(session, source, started.filter(|_| full))? {
+            return Ok(false);
+        }
+        if self.note.is_none() {
+            // What was held back or left open is no complete run.
+            let done = Some(self.now());
+            self.checkpoint.last_complete = done;
+            if full {
+                self.checkpoint.last_full = done;
+            }
+        }
+        self.save(session)?;
+        Ok(true)
+    }
+
+    /// Walks to the end, from wherever the walk stands; `false` when it was stopped before.
+    fn walk_to_end(
         &mut self,
         session: &mut Session<'_>,
         source: &mut dyn PageSource,
@@ -233,38 +242,9 @@ impl SyncRun<'_> {
                     self.step_back(session, &error)?;
                     return Err(error);
                 }
-                Ok(()) => break,
+                Ok(()) => return Ok(true),
             }
         }
-        let count = self.check_count(session, source)?;
-        let full = self
-            .walk_now()
-            .is_some_and(|walk| walk.kind == RunKind::Full);
-        let swept = self.settle_missing(session, source, count, full);
-        if let Err(error) = swept {
-            if full {
-                // Only a walk from its start knows what was not met: the next one begins there.
-                self.restart();
-                // Should this fail too, the first error is the one to tell.
-                let _ = self.save(session);
-            }
-            return Err(error);
-        }
-        let started = self.walk_now().map(|walk| walk.started);
-        self.end_walk(session)?;
-        if let Some(feed) = self.policy.deletes.clone() {
-            self.deletes(session, source, &feed, started)?;
-        }
-        if !self.photos(session, source, started.filter(|_| full))? {
-            return Ok(false);
-        }
-        let done = (self.options.now)();
-        self.checkpoint.last_complete = Some(done);
-        if full {
-            self.checkpoint.last_full = Some(done);
-        }
-        self.save(session)?;
-        Ok(true)
     }
 
     /// Deletes what a full walk did not meet, as far as the walk can be believed.
@@ -287,8 +267,22 @@ impl SyncRun<'_> {
                 Ok(())
             }
             Count::Fits if full && self.whole => self.sweep(session, source, |_| true),
+            // Begun by an earlier process, over a store that held records: which of them were met
+            // is not known any more.
+            Count::Fits if full && !self.walk_now().is_some_and(|walk| walk.sole) => {
+                self.reconcile(session, source)
+            }
+            // Deletions that were shown and are shown no more.
+            Count::Fits if self.overdue() => self.reconcile(session, source),
             Count::Fits => Ok(()),
         }
+    }
+
+    /// Whether so long has passed since the last complete run that the feed may have stopped
+    /// showing what it deleted.
+    fn overdue(&self) -> bool {
+        let since = self.walk_now().map(|walk| walk.started);
+        plan::overdue(&self.checkpoint, self.policy, since, self.now())
     }
 
     fn walk_now(&self) -> Option<&Walk> {
@@ -298,11 +292,12 @@ impl SyncRun<'_> {
     fn restart(&mut self) {
         if let Some(walk) = &mut self.checkpoint.walk {
             walk.position = WalkPosition::Start;
+            walk.sole &= walk.records == 0;
             (walk.pages, walk.records) = (0, 0);
         }
         self.whole = true;
         self.seen = SlotSet::default();
-        (self.expected, self.before) = (None, None);
+        (self.expected, self.before, self.server_began) = (None, None, None);
     }
 
     /// After an answer that cannot be right: a continuation link that leads there came with the
@@ -368,6 +363,12 @@ impl SyncRun<'_> {
         let after = last.after.clone();
         let before_last = batch.iter().rev().nth(1).map(|step| step.after.clone());
         self.expected = self.expected.or(expected);
+        if self
+            .walk_now()
+            .is_some_and(|walk| walk.position == WalkPosition::Start)
+        {
+            self.server_began = server_time;
+        }
         let pages: Vec<SplitPage> = batch.into_iter().map(|step| step.page).collect();
         let mut checkpoint = self.checkpoint.clone();
         let cursor_field = self.policy.cursor();
