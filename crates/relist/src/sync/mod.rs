@@ -91,7 +91,6 @@ impl Store {
             keyless: 0,
             expected: None,
             before: None,
-            server_began: None,
             braked: false,
             note: None,
         };
@@ -129,8 +128,6 @@ struct SyncRun<'a> {
     keyless: u64,
     /// What the feed counted when the walk began.
     expected: Option<u64>,
-    /// The server's time when this process began the walk.
-    server_began: Option<Timestamp>,
     /// The walk as it was before the last page applied.
     before: Option<Walk>,
     /// Whether the walk missed so many records that it is not believed.
@@ -159,7 +156,7 @@ impl SyncRun<'_> {
         if next.kind == RunKind::Incremental {
             self.checkpoint.walk = Some(next);
             (self.whole, self.expected, self.before) = (true, None, None);
-            self.server_began = None;
+            self.seen = SlotSet::default();
             self.finish_walk(session, source)?;
         }
         Ok(())
@@ -293,11 +290,11 @@ impl SyncRun<'_> {
         if let Some(walk) = &mut self.checkpoint.walk {
             walk.position = WalkPosition::Start;
             walk.sole &= walk.records == 0;
-            (walk.pages, walk.records) = (0, 0);
+            (walk.pages, walk.records, walk.settled) = (0, 0, 0);
         }
         self.whole = true;
         self.seen = SlotSet::default();
-        (self.expected, self.before, self.server_began) = (None, None, None);
+        (self.expected, self.before) = (None, None);
     }
 
     /// After an answer that cannot be right: a continuation link that leads there came with the
@@ -363,49 +360,52 @@ impl SyncRun<'_> {
         let after = last.after.clone();
         let before_last = batch.iter().rev().nth(1).map(|step| step.after.clone());
         self.expected = self.expected.or(expected);
-        if self
-            .walk_now()
-            .is_some_and(|walk| walk.position == WalkPosition::Start)
-        {
-            self.server_began = server_time;
-        }
         let pages: Vec<SplitPage> = batch.into_iter().map(|step| step.page).collect();
         let mut checkpoint = self.checkpoint.clone();
+        // A deep run has its own place, and leaves that of an interrupted walk alone.
+        if let Some(walk) = checkpoint.walk.as_mut().filter(|walk| walk.kind == kind)
+            && walk.position == WalkPosition::Start
+        {
+            // The earlier of two clocks: a record stamped in the future is no reason to go beyond
+            // either.
+            walk.started = server_time.map_or(walk.started, |at| at.min(walk.started));
+            walk.server_began = server_time;
+        }
+        let bound = checkpoint.walk.as_ref().map(Walk::bound);
         let cursor_field = self.policy.cursor();
         let (resource, seen, policy) = (self.resource, &mut self.seen, self.policy);
-        let keyless = session.write(|txn, report| {
+        let (keyless, settled) = session.write(|txn, report| {
             report.expected = report.expected.or(expected);
             let mut applying = Applying::new(Cause::Sync, cursor_field, report);
             applying.seen = Some(seen);
             applying.gone = policy.gone.as_ref();
+            applying.settled_by = bound.unwrap_or(applying.settled_by);
             txn.apply_pages(&pages, &mut applying)?;
             let (max_seen, keyless) = (applying.max_seen, applying.keyless);
-            // A deep run has its own place, and leaves that of an interrupted walk alone.
-            if let Some(walk) = &mut checkpoint.walk
-                && walk.kind == kind
-            {
-                if walk.position == WalkPosition::Start {
-                    // The earlier of two clocks: a record stamped in the future is no reason to
-                    // go beyond either.
-                    let server_time = server_time.unwrap_or(walk.started);
-                    walk.started = walk.started.min(server_time);
-                }
+            let settled = applying.settled;
+            if let Some(walk) = checkpoint.walk.as_mut().filter(|walk| walk.kind == kind) {
                 walk.position = after;
+                walk.settled += settled.iter().sum::<u64>();
                 walk.max_seen = walk.max_seen.max(max_seen);
                 walk.pages += pages.len() as u64;
                 walk.records += pages.iter().map(|p| p.entities.len() as u64).sum::<u64>();
             }
             txn.set_checkpoint(resource, &checkpoint)?;
-            Ok(keyless)
+            Ok((keyless, settled))
         })?;
         let mut before = self.checkpoint.walk.take();
         if let (Some(walk), Some(now), Some(position)) =
             (&mut before, &checkpoint.walk, before_last)
         {
             let last = pages.last().map_or(0, |page| page.entities.len() as u64);
-            (walk.started, walk.max_seen) = (now.started, now.max_seen);
-            (walk.pages, walk.records) = (now.pages - 1, now.records.saturating_sub(last));
-            walk.position = position;
+            let last_settled = settled.get(pages.len() - 1).copied().unwrap_or(0);
+            *walk = Walk {
+                position,
+                pages: now.pages - 1,
+                records: now.records.saturating_sub(last),
+                settled: now.settled.saturating_sub(last_settled),
+                ..now.clone()
+            };
         }
         self.before = before;
         self.checkpoint = checkpoint;
