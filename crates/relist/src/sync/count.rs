@@ -8,25 +8,24 @@
 use super::walk::conditions;
 use super::{SyncRun, cut_short, short_walk};
 use crate::decode::SplitPage;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ingest::Session;
 use crate::source::{PageRequest, PageSource, QueryOptions};
 use crate::store::{RunKind, Walk};
 
 /// What the feed's count says of a walk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Count {
     /// It met all that there was; or the feed does not count.
     Fits,
     /// It met a few records fewer than it had to: in words.
     Short(String),
+    /// It met many fewer.
+    Cut(Error),
 }
 
 impl SyncRun<'_> {
     /// Holds the count against the walk that has just ended.
-    ///
-    /// # Errors
-    /// When many records are missing: the next run begins the walk again.
     pub(super) fn check_count(
         &mut self,
         session: &mut Session<'_>,
@@ -64,8 +63,14 @@ impl SyncRun<'_> {
         let Some(count) = count.filter(|count| met < *count) else {
             return Ok(Count::Fits);
         };
-        if cut_short(met, count) {
-            return Err(short_walk(self.resource, met, count));
+        let cut = cut_short(met, count);
+        // The numbers that anyone can check are the plain ones, where they tell as much.
+        let (met, count) = match at_start {
+            Some(at_start) if self.whole && walk.records < at_start => (walk.records, at_start),
+            _ => (met, count),
+        };
+        if cut {
+            return Ok(Count::Cut(short_walk(self.resource, met, count)));
         }
         let resource = self.resource;
         Ok(Count::Short(format!(

@@ -176,13 +176,23 @@ impl SyncRun<'_> {
         let full = self
             .walk_now()
             .is_some_and(|walk| walk.kind == RunKind::Full);
-        if matches!(count, Count::Short(_)) && !self.whole && !full {
+        let again = match &count {
+            Count::Fits => false,
+            Count::Short(_) => !full,
+            Count::Cut(_) => true,
+        };
+        if again && !self.whole {
             // What an earlier process met is only a number now: this one looks for itself.
             self.restart();
             if !self.walk_to_end(session, source)? {
                 return Ok(false);
             }
             count = self.check_count(session, source)?;
+        }
+        if let Count::Cut(error) = count {
+            self.restart();
+            self.save(session)?;
+            return Err(error);
         }
         let swept = self.settle_missing(session, source, count, full);
         if let Err(error) = swept {
@@ -263,6 +273,7 @@ impl SyncRun<'_> {
                 self.note = Some(note);
                 Ok(())
             }
+            Count::Cut(error) => Err(error),
             Count::Fits if full && self.whole => self.sweep(session, source, |_| true),
             // Begun by an earlier process, over a store that held records: which of them were met
             // is not known any more.

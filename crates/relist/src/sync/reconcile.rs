@@ -27,6 +27,24 @@ impl SyncRun<'_> {
         session: &mut Session<'_>,
         source: &mut dyn PageSource,
     ) -> Result<()> {
+        let (walk, differing) = self.compare_keys(session, source)?;
+        match self.compare_count(session, source, &walk)? {
+            Count::Fits => {}
+            Count::Short(note) => self.note = Some(note),
+            Count::Cut(error) => return Err(error),
+        }
+        for keys in differing.chunks(self.keys_a_request()) {
+            self.fetch(session, source, keys)?;
+        }
+        self.sweep(session, source, |_| true)
+    }
+
+    /// Walks over all keys and stamps: the walk, and the keys whose records differ.
+    fn compare_keys(
+        &mut self,
+        session: &mut Session<'_>,
+        source: &mut dyn PageSource,
+    ) -> Result<(Walk, Vec<Key>)> {
         let Some(key_field) = self.key_spec.as_ref().map(|spec| spec.field.clone()) else {
             let reason = format!("{}: its key is not known before a full sync", self.resource);
             return Err(Error::Usage(reason));
@@ -86,14 +104,7 @@ impl SyncRun<'_> {
             server_began: server_time,
             ..walk
         };
-        if let Count::Short(note) = self.compare_count(session, source, &walk)? {
-            self.note = Some(note);
-        }
-        let differing: Vec<Key> = differing.into_iter().collect();
-        for keys in differing.chunks(self.keys_a_request()) {
-            self.fetch(session, source, keys)?;
-        }
-        self.sweep(session, source, |_| true)
+        Ok((walk, differing.into_iter().collect()))
     }
 
     /// Reads one slice of `of` again, whole, and sweeps it.
