@@ -416,7 +416,7 @@ fn events_out_of_order_are_not_believed() {
                 )
             };
             let body = format!("{{\"value\":[{},{}]}}", event(14), event(12));
-            Response::new(200, "application/json", &body)
+            Response::new(200, "application/json", body)
         })),
         ..Options::default()
     };

@@ -609,7 +609,7 @@ fn a_row_stamped_in_the_future_does_not_hide_one_that_is_lost() {
     *lost.lock().unwrap() = true;
     let report = mirror.sync("Property", SyncMode::Auto).unwrap();
     assert!(
-        matches!(&report.outcome, Outcome::Degraded(why) if why.contains("1 of the 2")),
+        matches!(&report.outcome, Outcome::Degraded(why) if why.contains("9 of the 10")),
         "{:?}",
         report.outcome
     );
