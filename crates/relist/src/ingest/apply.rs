@@ -243,7 +243,7 @@ impl WriteTxn {
         staged.sort_by_key(|(page, index, _)| (*page, *index));
         let staged: Vec<Staged> = staged.into_iter().map(|(.., staged)| staged).collect();
         self.count(resource, &staged, to);
-        self.stage(resource, to.cause, &staged)
+        self.stage(resource, to.cause, staged)
     }
 
     fn ensure_resource(&mut self, name: &str, spec: &KeySpec) -> Result<u16> {
@@ -630,6 +630,7 @@ impl WriteTxn {
             canonical,
             source_time: item.source_time,
             changes: item.diff.changes,
+            previous: item.previous,
         }
     }
 

@@ -44,7 +44,7 @@ pub(crate) enum Tag {
 }
 
 impl Tag {
-    fn from_byte(byte: u8) -> Option<Self> {
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
         use Tag as T;
         const ALL: [Tag; 13] = [
             T::Null,

@@ -39,7 +39,7 @@ impl Operation {
         }
     }
 
-    fn from_byte(byte: u8) -> Option<Self> {
+    pub(super) fn from_byte(byte: u8) -> Option<Self> {
         use Operation as O;
         [O::Insert, O::Update, O::Delete, O::Relist, O::Schema]
             .into_iter()

@@ -8,13 +8,17 @@
 
 mod catalog;
 mod changelog;
+mod columns;
+mod field_changes;
 mod format;
 mod head;
 mod media;
+mod past;
 mod report;
 mod snapshot;
 mod tables;
 mod verify;
+mod verify_columns;
 mod write;
 
 use std::fs::File;
@@ -28,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use catalog::{Catalog, MAX_FIELDS, share, wider};
 pub use changelog::{Cause, Change, FieldChange, Operation};
+pub(crate) use columns::Column;
 pub(crate) use head::Head;
 pub(crate) use media::MediaPlace;
 pub use media::{HeldFile, MediaEntry, MediaItem, MediaKind, MediaList, MediaState};
@@ -56,6 +61,8 @@ pub struct Store {
     path: PathBuf,
     /// The last catalog read, by the sequence number of its change.
     catalog: Mutex<Option<(u64, SharedCatalog)>>,
+    /// Columns as snapshots read them.
+    columns: Arc<columns::ColumnCache>,
 }
 
 /// A catalog, and its resources each on its own.
@@ -171,6 +178,7 @@ impl Store {
             engine: Arc::new(engine),
             path: path.to_owned(),
             catalog: Mutex::new(None),
+            columns: Arc::default(),
         };
         let txn = store.begin_read()?;
         let birth = snapshot::birth(&txn)?;
@@ -201,6 +209,7 @@ impl Store {
             Arc::clone(&self.engine),
             shared,
             counters,
+            Arc::clone(&self.columns),
         ))
     }
 

@@ -82,6 +82,7 @@ pub struct Snapshot {
     _engine: Arc<Engine>,
     shared: SharedCatalog,
     pub(super) counters: Counters,
+    pub(super) cache: Arc<super::columns::ColumnCache>,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -98,12 +99,14 @@ impl Snapshot {
         engine: Arc<Engine>,
         shared: SharedCatalog,
         counters: Counters,
+        cache: Arc<super::columns::ColumnCache>,
     ) -> Self {
         Snapshot {
             txn,
             _engine: engine,
             shared,
             counters,
+            cache,
         }
     }
 
@@ -248,6 +251,26 @@ impl Snapshot {
         Ok(out)
     }
 
+    /// Visits the slots of a resource in ascending order of key, deleted ones too.
+    pub(crate) fn each_slot(
+        &self,
+        resource: u16,
+        mut visit: impl FnMut(u32) -> Result<bool>,
+    ) -> Result<()> {
+        let heads = self.txn.open_table(t::HEADS).map_err(engine)?;
+        let (start, end) = t::resource_range(resource);
+        for entry in heads
+            .range(start.as_slice()..end.as_slice())
+            .map_err(engine)?
+        {
+            let head = Head::decode(entry.map_err(engine)?.1.value())?;
+            if !visit(head.slot)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn reader(&self, resource: u16, sequence: u64) -> Result<VersionReader> {
         Ok(VersionReader {
             resource,
@@ -256,6 +279,17 @@ impl Snapshot {
             history: self.txn.open_table(t::HISTORY).map_err(engine)?,
             versions: self.txn.open_table(t::VERSIONS).map_err(engine)?,
         })
+    }
+
+    /// The body of a row.
+    pub(super) fn body_of_row(&self, row: u64) -> Result<RecordBuf> {
+        self.reader(0, self.sequence())?.body(row)
+    }
+
+    /// The record of a row.
+    pub(crate) fn record_of_row(&self, resource: u16, row: u64) -> Result<Record> {
+        let body = self.body_of_row(row)?;
+        Ok(Record::new(self.resource_by_id(resource), body))
     }
 
     /// The versions of a record, oldest first. Empty for a key that was never seen.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use redb::{Database, ReadableTable as _, WriteTransaction};
 
 use super::changelog::{Cause, Entry, Operation};
+use super::columns::ColumnEdits;
+use super::field_changes::{FieldEvent, PRESENCE};
 use super::format::{TableId, corrupt, decode, encode, seal, unseal};
 use super::tables as t;
 use super::{
@@ -27,6 +29,8 @@ pub struct WriteTxn {
     /// The edition at the start: a catalog of another one is written at the end.
     edition: u64,
     first_sequence: u64,
+    /// What is still to be written to columns.
+    pub(super) columns: ColumnEdits,
 }
 
 /// A record change, decided and encoded, that only needs its sequence.
@@ -39,6 +43,8 @@ pub(crate) struct Staged {
     pub(crate) canonical: u128,
     pub(crate) source_time: Option<Timestamp>,
     pub(crate) changes: Vec<FieldDiff>,
+    /// The body before, of a record that is current.
+    pub(crate) previous: Option<RecordBuf>,
 }
 
 impl Staged {
@@ -87,7 +93,15 @@ pub(super) fn initialise(database: &Database, birth: &Birth) -> Result<()> {
         txn.open_table(t::POSITIONS).map_err(engine)?;
         txn.open_table(t::INSTANTS).map_err(engine)?;
         txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
-        for table in [t::HEADS, t::HISTORY, t::TOMBSTONES, t::QUARANTINE] {
+        for table in [
+            t::HEADS,
+            t::HISTORY,
+            t::TOMBSTONES,
+            t::QUARANTINE,
+            t::COLUMNS,
+            t::COLUMN_CELLS,
+            t::FIELD_CHANGES,
+        ] {
             txn.open_table(table).map_err(engine)?;
         }
     }
@@ -120,6 +134,7 @@ impl WriteTxn {
             run: 0,
             edition,
             first_sequence,
+            columns: ColumnEdits::default(),
         })
     }
 
@@ -229,11 +244,17 @@ impl WriteTxn {
     }
 
     /// Writes record changes, giving each its sequence, in the order they come.
-    pub(crate) fn stage(&mut self, resource: u16, cause: Cause, staged: &[Staged]) -> Result<()> {
+    pub(crate) fn stage(
+        &mut self,
+        resource: u16,
+        cause: Cause,
+        mut staged: Vec<Staged>,
+    ) -> Result<()> {
         let mut heads = Vec::with_capacity(staged.len());
         let mut history = Vec::new();
         let mut by_key = Vec::with_capacity(staged.len());
         let mut lifted = Vec::new();
+        self.read_dead(&mut staged)?;
         {
             let mut versions = self.txn.open_table(t::VERSIONS).map_err(engine)?;
             let mut changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
@@ -280,6 +301,8 @@ impl WriteTxn {
                 };
                 heads.push((t::record_key(resource, &item.key), head.encode()));
                 by_key.push(t::slot_key(resource, slot, sequence));
+                let place = (slot, row, sequence);
+                note_columns(&mut self.columns, resource, place, item, self.observed);
             }
         }
         self.insert_sorted(t::HEADS, heads)?;
@@ -295,6 +318,22 @@ impl WriteTxn {
         let mut table = self.txn.open_table(t::TOMBSTONES).map_err(engine)?;
         for key in lifted {
             table.remove(key.as_slice()).map_err(engine)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what deleted records were before they come back.
+    fn read_dead(&self, staged: &mut [Staged]) -> Result<()> {
+        let dead = |item: &&mut Staged| item.head.is_some_and(|head| head.deleted);
+        let mut items: Vec<&mut Staged> = staged.iter_mut().filter(dead).collect();
+        let bodies = self.bodies(
+            items
+                .iter()
+                .filter_map(|item| item.head)
+                .map(|head| head.row),
+        )?;
+        for (item, body) in items.iter_mut().zip(bodies) {
+            item.previous = Some(body);
         }
         Ok(())
     }
@@ -384,6 +423,18 @@ impl WriteTxn {
         let own = t::slot_key(id, head.slot, sequence);
         by_key.insert(own.as_slice(), ()).map_err(engine)?;
         drop(by_key);
+        self.columns.delete(id, head.slot);
+        let event = FieldEvent {
+            sequence,
+            slot: head.slot,
+            operation: Operation::Delete,
+            value_changed: true,
+            source_time,
+            observed: self.observed,
+            previous: Vec::new(),
+            new: Vec::new(),
+        };
+        self.columns.events.push(id, PRESENCE, event);
         tombstone.sequence = sequence;
         self.put_tombstone(id, key, &tombstone)?;
         Ok(DeleteOutcome::Deleted)
@@ -501,6 +552,7 @@ impl WriteTxn {
                 .insert(observed.0, self.counters.sequence)
                 .map_err(engine)?;
         }
+        self.flush_columns()?;
         if self.counters.edition != self.edition {
             let value = encode(TableId::Catalog, self.catalog.as_ref())?;
             let mut table = self.txn.open_table(t::CATALOG).map_err(engine)?;
@@ -522,6 +574,49 @@ impl std::fmt::Debug for WriteTxn {
             .field("counters", &self.counters)
             .finish_non_exhaustive()
     }
+}
+
+/// Notes what a staged change does to columns, and its changes by field.
+fn note_columns(
+    columns: &mut ColumnEdits,
+    resource: u16,
+    (slot, row, sequence): (u32, u64, u64),
+    item: Staged,
+    observed: Timestamp,
+) {
+    let operation = item.operation();
+    let event = |operation, value_changed, previous: &[u8], new: &[u8]| FieldEvent {
+        sequence,
+        slot,
+        operation,
+        value_changed,
+        source_time: item.source_time,
+        observed,
+        previous: previous.to_vec(),
+        new: new.to_vec(),
+    };
+    if operation != Operation::Update {
+        let event = event(operation, true, &[], &[]);
+        columns.events.push(resource, PRESENCE, event);
+    }
+    let touched = item.previous.as_ref().map(|previous| {
+        let (old, new) = (previous.as_body(), item.body.as_body());
+        let touched = old.differing(new);
+        for field in &touched {
+            let cell = |body: Body<'_>| {
+                let found = body.encoded().find(|(id, _)| id >= field);
+                found
+                    .filter(|(id, _)| id == field)
+                    .map_or(&[][..], |(_, cell)| cell)
+                    .to_vec()
+            };
+            let changed = item.changes.iter().any(|change| change.field == *field);
+            let event = event(operation, changed, &cell(old), &cell(new));
+            columns.events.push(resource, field.0, event);
+        }
+        touched
+    });
+    columns.put(resource, (slot, row), item.body, touched);
 }
 
 fn past(resource: u16, head: &Head, ended: u64) -> (Vec<u8>, Vec<u8>) {
