@@ -10,7 +10,7 @@ const TRIAL_ROWS: usize = 1_024;
 const FREE_CELLS: usize = 256;
 
 /// Cells longer than this on average are left to the records.
-const LONG: usize = 160;
+const LONG: usize = 2_048;
 
 /// A row's new cell, encoded; empty when the field is absent.
 #[derive(Debug, Clone, Copy)]

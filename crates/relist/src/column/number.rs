@@ -1,7 +1,9 @@
 //! Numbers of a column: an integer, and the form that makes the cell of it again.
 
+use crate::record::Tag;
 use crate::record::codec::{Reader, put_signed, put_u64};
-use crate::record::{Cell, Tag};
+use crate::schema::FieldType;
+use crate::value::{Date, DateTime, Decimal, Value};
 
 /// What a column's integers count. Part of the file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,9 +71,31 @@ impl Form {
         }
     }
 
-    /// Minutes a timestamp was written away from UTC.
-    pub(crate) fn offset_minutes(self) -> i16 {
-        self.offset
+    /// The value of a cell whose integer, in units of `10^-scale`, is `value`, where it is plainly
+    /// of a type; `None` when its cell must be asked.
+    pub(crate) fn plain_value(
+        self,
+        value: i64,
+        scale: u8,
+        ty: &FieldType,
+    ) -> Option<Value<'static>> {
+        let own = || value / power(scale.saturating_sub(self.scale()));
+        match (Tag::from_byte(self.tag)?, ty) {
+            (Tag::Int, FieldType::Int | FieldType::Decimal) => Some(Value::Int(own())),
+            (Tag::Decimal, FieldType::Int | FieldType::Decimal) => {
+                Decimal::new(i128::from(own()), self.how).map(Value::Decimal)
+            }
+            (Tag::Date, FieldType::Date) => Some(Value::Date(Date(i32::try_from(own()).ok()?))),
+            (Tag::DateTime, FieldType::DateTime) => {
+                let nanos = value.rem_euclid(power(scale)) * power(9_u8.checked_sub(scale)?);
+                Some(Value::DateTime(DateTime {
+                    seconds: value.div_euclid(power(scale)),
+                    nanos: u32::try_from(nanos).ok()?,
+                    offset_minutes: self.offset,
+                }))
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn to_bytes(self) -> [u8; 4] {
@@ -204,16 +228,10 @@ impl Number {
     }
 }
 
-/// A cell of bytes that [`Form::write_cell`] or a dictionary gave; `None` when absent.
-pub(crate) fn cell_of(bytes: &[u8]) -> Option<Cell<'_>> {
-    Cell::read(&mut Reader::new(bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{put_number, put_string};
-    use crate::schema::FieldType;
+    use crate::record::{Cell, put_number, put_string};
 
     fn text(text: &str, ty: &FieldType) -> Vec<u8> {
         let mut out = Vec::new();
@@ -255,6 +273,18 @@ mod tests {
                 let mut out = Vec::new();
                 number.form.write_cell(value, scale, &mut out);
                 assert_eq!(out, cell);
+                for ty in [
+                    FieldType::Int,
+                    FieldType::Decimal,
+                    FieldType::Date,
+                    FieldType::DateTime,
+                ] {
+                    let Some(value) = number.form.plain_value(value, scale, &ty) else {
+                        continue;
+                    };
+                    let own = Cell::read(&mut Reader::new(&cell)).unwrap();
+                    assert_eq!(format!("{value:?}"), format!("{:?}", own.value_as(&ty)));
+                }
             }
             assert_eq!(Form::from_bytes(number.form.to_bytes()), Some(number.form));
         }

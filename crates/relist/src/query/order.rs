@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::filter::{Selection, slot_of};
 use super::table::Table;
-use crate::column::{Form, Numbers, Unit, Values};
+use crate::column::{Mask, Numbers, Unit, Values};
 use crate::error::Result;
 use crate::keycode::Key;
 use crate::odata::OrderBy;
@@ -84,13 +84,14 @@ fn best(
     let mut order: Vec<(Option<i64>, u32)> = (0_u32..)
         .zip(&selection.masks)
         .filter(|(_, mask)| !mask.is_empty())
-        .map(|(number, _)| (best_of(column, number, descending), number))
+        .map(|(number, _)| (best_of(column, number, scale, descending), number))
         .collect();
     let compare = |a: Option<i64>, b: Option<i64>| if descending { b.cmp(&a) } else { a.cmp(&b) };
     order.sort_by(|a, b| compare(a.0, b.0));
     let mut top = Top {
         rows: Vec::new(),
         most,
+        full: most.saturating_mul(2).max(256),
         bound: None,
         descending,
     };
@@ -104,20 +105,9 @@ fn best(
                 mask.rows()
                     .for_each(|row| top.push(None, slot_of(number, row)));
             }
-            Some(Values::Numbers(numbers)) if numbers.scale == scale => {
-                let valued = numbers.valued();
-                let plain = numbers.form_of.is_empty() && numbers.form(0) != Form::ABSENT;
-                for row in mask.rows() {
-                    let form = numbers.form_of.get(row).copied().unwrap_or(0);
-                    let has = if plain {
-                        row < numbers.values.len() && valued.first() == Some(&true)
-                    } else {
-                        numbers.form(row).has_value()
-                            && valued.get(usize::from(form)) == Some(&true)
-                    };
-                    let value = numbers.values.get(row).copied().filter(|_| has);
-                    top.offer(value, slot_of(number, row));
-                }
+            Some(Values::Numbers(numbers)) => {
+                let by = factor(numbers, scale)?;
+                top.take_numbers(numbers, by, mask, number);
             }
             _ => return None,
         }
@@ -125,44 +115,55 @@ fn best(
     Some(top.rows)
 }
 
-/// The scale that all segments have; `None` when they differ, or hold other things.
+/// The finest scale of the segments; `None` when they hold other things than numbers of the unit,
+/// or a number that does not fit that scale.
 fn common_scale(column: &Column, unit: Unit) -> Option<u8> {
-    let mut scale = None;
+    let mut scale = 0;
     for segment in column.segments.iter().flatten() {
         match &segment.values {
             Values::Absent => {}
-            Values::Numbers(numbers) if numbers.unit == unit => {
-                if scale.is_some_and(|own| own != numbers.scale) {
-                    return None;
-                }
-                scale = Some(numbers.scale);
-            }
+            Values::Numbers(numbers) if numbers.unit == unit => scale = scale.max(numbers.scale),
             _ => return None,
         }
     }
-    Some(scale.unwrap_or(0))
+    let mut segments = column.segments.iter().flatten();
+    let fits = segments.all(|segment| match &segment.values {
+        Values::Numbers(numbers) => factor(numbers, scale).is_some(),
+        _ => true,
+    });
+    fits.then_some(scale)
+}
+
+/// What a segment's numbers are multiplied by to be of a scale; `None` when one does not fit.
+fn factor(numbers: &Numbers, scale: u8) -> Option<i64> {
+    let by = 10_i64.checked_pow(u32::from(scale.checked_sub(numbers.scale)?))?;
+    let (low, high) = numbers.range.unwrap_or((0, 0));
+    (low.checked_mul(by).is_some() && high.checked_mul(by).is_some()).then_some(by)
 }
 
 /// The value of a segment that sorts first, at best.
-fn best_of(column: &Column, number: u32, descending: bool) -> Option<i64> {
+fn best_of(column: &Column, number: u32, scale: u8, descending: bool) -> Option<i64> {
     let numbers: &Numbers = match &column.segment(number)?.values {
         Values::Numbers(numbers) => numbers,
         _ => return None,
     };
     let (low, high) = numbers.range?;
+    let by = factor(numbers, scale)?;
     if descending {
-        return Some(high);
+        return Some(high * by);
     }
     // A row without a value would sort before.
     let nulls = numbers.forms.iter().any(|form| !form.has_value());
     let covered = numbers.values.len() == crate::column::SEGMENT_ROWS as usize;
-    (!nulls && covered).then_some(low)
+    (!nulls && covered).then_some(low * by)
 }
 
 /// The first rows of an order, kept while more are offered.
 struct Top {
     rows: Vec<Ranked>,
     most: usize,
+    /// How many rows are let gather before the last of them go.
+    full: usize,
     /// What a row must reach, once there are enough.
     bound: Option<Option<i64>>,
     descending: bool,
@@ -185,6 +186,34 @@ impl Top {
                 .is_some_and(|bound| self.order(value, bound).is_gt())
     }
 
+    /// Takes the rows of a segment that reach the bound.
+    fn take_numbers(&mut self, numbers: &Numbers, by: i64, mask: &Mask, segment: u32) {
+        let covered = numbers.values.len();
+        if numbers.form_of.is_empty() && numbers.form(0).has_value() {
+            // The bound in the segment's own units: a row at it or past it is of interest.
+            mask.each_passing(
+                &numbers.values,
+                self,
+                |top, value| match top.bound {
+                    Some(Some(bound)) if top.descending => *value * by >= bound,
+                    Some(Some(bound)) => *value * by <= bound,
+                    Some(None) => top.descending,
+                    None => true,
+                },
+                |top, row, value| top.offer(Some(*value * by), slot_of(segment, row)),
+            );
+            for row in mask.behind(covered).rows() {
+                self.offer(None, slot_of(segment, row));
+            }
+            return;
+        }
+        for row in mask.rows() {
+            let has = row < covered && numbers.form(row).has_value();
+            let value = numbers.values.get(row).filter(|_| has).map(|v| v * by);
+            self.offer(value, slot_of(segment, row));
+        }
+    }
+
     #[inline]
     fn offer(&mut self, value: Option<i64>, slot: u32) {
         if self
@@ -199,8 +228,10 @@ impl Top {
     fn push(&mut self, value: Option<i64>, slot: u32) {
         self.rows.push((value, slot));
         // Amortised: half of them go each time, unless they tie.
-        if self.most > 0 && self.rows.len() >= self.most.saturating_mul(2).max(256) {
+        if self.most > 0 && self.rows.len() >= self.full {
             self.shrink();
+            let kept = self.rows.len().max(self.most).max(128);
+            self.full = kept.saturating_mul(2);
         }
     }
 

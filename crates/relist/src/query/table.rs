@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::column::{
-    Dictionary, Mask, SEGMENT_ROWS, Segment, Values, on_all_cores, place, slice_of,
+    Dictionary, Form, Mask, SEGMENT_ROWS, Segment, Values, on_all_cores, place, slice_of,
 };
 use crate::error::{Error, Result};
 use crate::keycode::Key;
@@ -56,11 +56,6 @@ impl<'s> Table<'s> {
     /// How many segments there are.
     pub(super) fn segments(&self) -> u32 {
         u32::try_from(self.live.len()).unwrap_or(u32::MAX)
-    }
-
-    /// How many records there are.
-    pub(super) fn records(&self) -> u64 {
-        self.live.iter().map(Mask::count).sum()
     }
 
     /// The column of a field at the moment of the table.
@@ -238,6 +233,12 @@ pub(super) fn value_of<'c>(
         Values::Numbers(numbers) => {
             let form = numbers.form(row);
             let value = numbers.values.get(row).copied().unwrap_or(0);
+            if !form.has_value() {
+                return (form == Form::NULL).then_some(Value::Null);
+            }
+            if let Some(value) = form.plain_value(value, numbers.scale, ty) {
+                return Some(value);
+            }
             let mut scratch = Vec::with_capacity(24);
             form.write_cell(value, numbers.scale, &mut scratch);
             let cell = Cell::read(&mut Reader::new(&scratch))?;
