@@ -93,11 +93,8 @@ fn refresh_of(
     let lying = Arc::clone(&on);
     let options = Options {
         intercept: Some(Box::new(move |request| {
-            if !*lying.lock().unwrap() {
-                None
-            } else {
-                lie(request)
-            }
+            let lies = *lying.lock().unwrap();
+            if lies { lie(request) } else { None }
         })),
         ..Options::default()
     };

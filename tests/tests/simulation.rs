@@ -112,7 +112,7 @@ fn every_seed_ends_equal_to_its_feed() {
 
 /// Seeds that once found something, and what. A change of the simulation makes others of them;
 /// the same is held by tests of its own in `sync.rs` and `reconcile.rs`.
-const FOUND: [(u64, &str); 9] = [
+const FOUND: [(u64, &str); 10] = [
     (
         88,
         "a row stamped in the future hid one that was lost in the walk's own second",
@@ -140,6 +140,10 @@ const FOUND: [(u64, &str); 9] = [
         "rows changed in the second that a walk began, before it was gone on with",
     ),
     (103_625, "one row less, and one in the future"),
+    (
+        200_718,
+        "rows met by an earlier process, and changed since, hid one that was lost",
+    ),
 ];
 
 #[test]

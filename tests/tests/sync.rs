@@ -405,11 +405,12 @@ fn a_walk_that_is_cut_goes_on_where_it_was() {
     let before = mirror.server.request_lines().len();
     let report = mirror.sync("Property", SyncMode::Auto).unwrap();
     assert_eq!(report.inserted, 400);
-    // 600 to 800, 800 to 1,000, the empty page, the count; then what changed since the walk began.
+    // 600 to 800, 800 to 1,000, the empty page, the count, the count of what lay behind the place;
+    // then what changed since the walk began.
     let lines = mirror.server.request_lines();
     for (line, place) in lines[before..]
         .iter()
-        .zip(["gt 600", "gt 800", "gt 1000", " le 20", " ge 20"])
+        .zip(["gt 600", "gt 800", "gt 1000", " le 20", "gt 600", " ge 20"])
     {
         assert!(line.contains(place), "{line}");
     }

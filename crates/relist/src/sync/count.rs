@@ -10,6 +10,7 @@ use super::{SyncRun, cut_short, short_walk};
 use crate::decode::SplitPage;
 use crate::error::{Error, Result};
 use crate::ingest::Session;
+use crate::keycode::Key;
 use crate::source::{PageRequest, PageSource, QueryOptions};
 use crate::store::{RunKind, Walk};
 
@@ -56,10 +57,18 @@ impl SyncRun<'_> {
         // Of a walk that began in an earlier run only the count of now is known. Records stamped
         // later than it began are not in that count; nor are those stamped in the far future.
         let by_stamp = self.policy.cursor_field.is_some();
-        let (met, count) = match self.recount(session, source, walk)? {
+        let (mut met, mut count) = match self.recount(session, source, walk, None)? {
             Some(count) if by_stamp => (walk.settled, Some(count)),
             other => (walk.records, other.or(at_start)),
         };
+        if count.is_none_or(|count| met >= count)
+            && let Some((place, settled)) = self.resumed_at.as_ref().filter(|_| by_stamp)
+        {
+            // Records met by an earlier process and changed since are in what was met, and not in
+            // that count: they would hide as many that are missing behind the place.
+            count = self.recount(session, source, walk, Some(place))?;
+            met = walk.settled.saturating_sub(*settled);
+        }
         let Some(count) = count.filter(|count| met < *count) else {
             return Ok(Count::Fits);
         };
@@ -79,12 +88,13 @@ impl SyncRun<'_> {
     }
 
     /// How many records of the walk there are now that were not stamped after it began; `None`
-    /// when the feed does not say.
+    /// when the feed does not say. With a key, only those behind it.
     fn recount(
         &self,
         session: &mut Session<'_>,
         source: &mut dyn PageSource,
         walk: &Walk,
+        behind: Option<&Key>,
     ) -> Result<Option<u64>> {
         let spec = self
             .key_spec
@@ -95,6 +105,9 @@ impl SyncRun<'_> {
             // Stamps are the server's: its own time bounds them, not the earlier of two clocks.
             let bound = self.policy.timestamp(walk.bound());
             clauses.push(format!("{field} le {bound}"));
+        }
+        if let (Some(key), Some(spec)) = (behind, &spec) {
+            clauses.push(format!("{} gt {}", spec.field, key.to_literal()));
         }
         let request = PageRequest::Query {
             resource: self.resource.to_owned(),

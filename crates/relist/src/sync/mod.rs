@@ -89,6 +89,7 @@ impl Store {
             whole: walk.position == WalkPosition::Start,
             seen: SlotSet::default(),
             keyless: 0,
+            resumed_at: None,
             expected: None,
             before: None,
             braked: false,
@@ -126,6 +127,8 @@ struct SyncRun<'a> {
     whole: bool,
     seen: SlotSet,
     keyless: u64,
+    /// Where this process went on with a walk by key, and how much of it was settled then.
+    resumed_at: Option<(Key, u64)>,
     /// What the feed counted when the walk began.
     expected: Option<u64>,
     /// The walk as it was before the last page applied.
@@ -147,6 +150,10 @@ impl SyncRun<'_> {
         let resumed = self
             .walk_now()
             .is_some_and(|walk| walk.position != WalkPosition::Start);
+        self.resumed_at = self.walk_now().and_then(|walk| match &walk.position {
+            WalkPosition::After(key) => Some((key.clone(), walk.settled)),
+            _ => None,
+        });
         if !self.finish_walk(session, source)? || !resumed {
             return Ok(());
         }
@@ -156,7 +163,7 @@ impl SyncRun<'_> {
         if next.kind == RunKind::Incremental {
             self.checkpoint.walk = Some(next);
             (self.whole, self.expected, self.before) = (true, None, None);
-            self.seen = SlotSet::default();
+            (self.seen, self.resumed_at) = (SlotSet::default(), None);
             self.finish_walk(session, source)?;
         }
         Ok(())
@@ -276,14 +283,18 @@ impl SyncRun<'_> {
             Count::Cut(error) => Err(error),
             Count::Fits if full && self.whole => self.sweep(session, source, |_| true),
             // Begun by an earlier process, over a store that held records: which of them were met
-            // is not known any more.
-            Count::Fits if full && !self.walk_now().is_some_and(|walk| walk.sole) => {
-                self.reconcile(session, source)
-            }
+            // is not known any more; along links not even how much there was behind its place.
+            Count::Fits if full && !self.is_sole() => self.reconcile(session, source),
             // Deletions that were shown and are shown no more.
             Count::Fits if self.overdue() => self.reconcile(session, source),
             Count::Fits => Ok(()),
         }
+    }
+
+    /// Whether the walk met every record that the store holds.
+    fn is_sole(&self) -> bool {
+        let by_key = self.policy.walk == WalkKind::Keyset;
+        by_key && self.walk_now().is_some_and(|walk| walk.sole)
     }
 
     /// Whether so long has passed since the last complete run that the feed may have stopped
@@ -303,7 +314,7 @@ impl SyncRun<'_> {
             walk.sole &= walk.records == 0;
             (walk.pages, walk.records, walk.settled) = (0, 0, 0);
         }
-        self.whole = true;
+        (self.whole, self.resumed_at) = (true, None);
         self.seen = SlotSet::default();
         (self.expected, self.before) = (None, None);
     }

@@ -97,7 +97,7 @@ impl SyncRun<'_> {
         result?;
         let (server_time, expected) = *lock(&begun);
         session.note_checked(met, expected);
-        (self.whole, self.expected) = (true, expected);
+        (self.whole, self.expected, self.resumed_at) = (true, expected, None);
         let walk = Walk {
             records: met,
             settled,
