@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use ::url::Url;
 use relist::error::{SourceError, SourceErrorKind};
+use relist::keycode::Key;
 use relist::source::{Page, PageRequest, PageSource, QueryOptions, Traffic};
 use relist::value::Value;
 
@@ -510,6 +511,20 @@ impl PageSource for WebApi {
         }
     }
 
+    fn holds(&mut self, resource: &str, key: &Key) -> Result<Option<bool>, SourceError> {
+        let literal = match key {
+            Key::Int(key) => Value::Int(*key),
+            Key::Str(key) => Value::str(key),
+        };
+        match self.entity(resource, &literal) {
+            Ok(page) => Ok(Some(holds_one(&page.body))),
+            Err(e) if e.kind == SourceErrorKind::NotFound => Ok(Some(false)),
+            // Not every server has entities by key.
+            Err(e) if e.kind == SourceErrorKind::Refused => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     fn traffic(&self) -> Traffic {
         let counters = self.transport.stats.snapshot();
         Traffic {
@@ -519,6 +534,15 @@ impl PageSource for WebApi {
             waited: counters.waited,
         }
     }
+}
+
+/// Whether an answer about one key has a record: some servers answer with a list.
+fn holds_one(body: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct List {
+        value: Vec<serde::de::IgnoredAny>,
+    }
+    serde_json::from_slice::<List>(body).map_or(true, |list| !list.value.is_empty())
 }
 
 /// How an attempt ended without an answer.
@@ -589,6 +613,13 @@ mod tests {
             {"name":"Member","kind":"EntitySet"}]}"#;
         assert_eq!(entity_sets(body).unwrap(), ["Property", "Member"]);
         assert!(entity_sets(b"{}").unwrap_err().contains("service root"));
+    }
+
+    #[test]
+    fn an_empty_list_is_no_record() {
+        assert!(!holds_one(br#"{"@odata.context":"x","value":[]}"#));
+        assert!(holds_one(br#"{"value":[{"ListingKey":"1"}]}"#));
+        assert!(holds_one(br#"{"ListingKey":"1"}"#));
     }
 
     #[test]

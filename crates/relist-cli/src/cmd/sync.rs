@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use relist::error::{Error, SourceErrorKind};
-use relist::store::{Outcome, RunKind, RunReport, Store, SyncState, WalkPosition};
+use relist::store::{Outcome, RunKind, RunReport, Store, WalkPosition};
 use relist::sync::{SyncMode, SyncOptions, WalkKind};
 use relist::value::Timestamp;
 use relist_feed::{Profile, WebApi};
@@ -274,34 +274,31 @@ fn plan(
     args: &args::Sync,
 ) -> Result<Exit, Failure> {
     let snapshot = store.snapshot()?;
+    let (now, mut overdue) = (app.now(), Vec::new());
     let mut rows = app.rows(PLAN)?;
     for resource in resources {
         let policy = profile.policy(resource)?;
-        let checkpoint = snapshot.checkpoint(resource)?;
-        let cursor = checkpoint.watermark.filter(|_| {
-            !args.full && checkpoint.state == SyncState::Live && policy.cursor_field.is_some()
-        });
-        let kind = if cursor.is_some() {
-            RunKind::Incremental
-        } else {
-            RunKind::Full
+        let plan = store.sync_plan(resource, &policy, mode(args), now)?;
+        let by_link = policy.walk == WalkKind::NextLink && plan.kind != RunKind::Deep;
+        let walk = match (&plan.events, by_link) {
+            (Some(_), _) => "events",
+            (None, true) => "nextLink",
+            (None, false) => "keyset",
         };
-        let overlap = i64::try_from(policy.overlap_seconds).unwrap_or(0) * 1_000_000;
-        let since = cursor.map(|at| relist::value::Timestamp(at.0.saturating_sub(overlap)));
-        let resumed = checkpoint.walk.filter(|walk| walk.kind == kind);
-        let place = resumed.map(|walk| match walk.position {
+        let resumed = Some(&plan.walk).filter(|walk| walk.pages > 0);
+        let place = resumed.map(|walk| match &walk.position {
             WalkPosition::Start => "its start".to_owned(),
             WalkPosition::After(key) => format!("key {key}"),
             WalkPosition::Link(_) => format!("page {}", walk.pages + 1),
         });
+        if plan.reconciles {
+            overdue.push(resource);
+        }
         rows.row(&[
             Datum::text(resource),
-            Datum::text(kind.name()),
-            Datum::time(since),
-            Datum::text(match policy.walk {
-                WalkKind::Keyset => "keyset",
-                WalkKind::NextLink => "nextLink",
-            }),
+            Datum::text(plan.kind.name()),
+            Datum::time(plan.walk.since),
+            Datum::text(walk),
             policy.page_size.map_or(Datum::null(), Datum::count),
             Datum::optional(place.map(|p| printable(&p))),
             Datum::count(snapshot.count(resource).unwrap_or(0)),
@@ -309,6 +306,11 @@ fn plan(
     }
     let cut = rows.finish()?;
     app.note_cut(cut);
+    for resource in overdue {
+        app.note(&format!(
+            "{resource}: the last complete run is so long ago that all keys are compared, too"
+        ));
+    }
     app.note("a dry run: nothing was sent");
     Ok(Exit::Ok)
 }
