@@ -132,12 +132,15 @@ const FOUND: [(u64, &str); 10] = [
     ),
     (
         100_863,
-        "a deletion was believed when the answer was cut short",
+        "a page cut short lost a row; not traced, found since stamps are counted",
     ),
-    (101_169, "the same, when rows were numbers"),
+    (
+        101_169,
+        "a deletion was believed when the rows of the answer were numbers; not traced",
+    ),
     (
         103_072,
-        "rows changed in the second that a walk began, before it was gone on with",
+        "a walk gone on with was called short of rows changed meanwhile; not traced",
     ),
     (103_625, "one row less, and one in the future"),
     (
