@@ -22,7 +22,7 @@ use crate::value::{Date, DateTime, Decimal, Value};
 use std::sync::Arc;
 
 /// The widest range of numbers for which each has a place in a table.
-const TABLE: i64 = 1 << 16;
+const TABLE: usize = 1 << 16;
 const NANO_SCALE: u8 = 9;
 const DAY_SECONDS: i64 = 86_400;
 
@@ -209,6 +209,28 @@ impl Pairs {
     }
 }
 
+/// The scale and the range of a column that holds nothing but numbers of one scale and nulls.
+fn shared_range(column: &Column) -> Option<(u8, i64, i64)> {
+    let mut found: Option<(u8, i64, i64)> = None;
+    for segment in column.segments.iter().flatten() {
+        let Values::Numbers(numbers) = &segment.values else {
+            continue;
+        };
+        if !numbers.forms.iter().all(|form| form.is_utc()) {
+            return None;
+        }
+        let Some((low, high)) = numbers.range else {
+            continue;
+        };
+        found = Some(match found {
+            None => (numbers.scale, low, high),
+            Some((scale, a, b)) if scale == numbers.scale => (scale, a.min(low), b.max(high)),
+            Some(_) => return None,
+        });
+    }
+    found
+}
+
 /// Gives each different value of an expression of one field a number.
 struct Coder<'t> {
     expression: &'t Expression,
@@ -222,6 +244,10 @@ struct Coder<'t> {
     places: HashMap<Box<[u8]>, u32, BytesHash>,
     /// By code of the dictionary: number + 1.
     by_code: Vec<u32>,
+    /// The scale and range of all numbers, where they have one scale; then the table of numbers by
+    /// their steps is kept from segment to segment.
+    shared: Option<(u8, i64, i64)>,
+    table: Vec<u32>,
     by_integer: HashMap<i64, u32, BuildHasherDefault<IntegerHash>>,
     by_bytes: HashMap<Vec<u8>, u32, BytesHash>,
 }
@@ -248,6 +274,8 @@ impl<'t> Coder<'t> {
             is_field: expression.plain().is_some(),
             ty,
             by_code: vec![0; column.dictionary.codes()],
+            shared: shared_range(&column),
+            table: Vec::new(),
             column,
             values: Vec::new(),
             places: HashMap::default(),
@@ -328,15 +356,25 @@ impl<'t> Coder<'t> {
             _ => false,
         };
         let alike = typed && (plain || self.is_field);
-        let Some((low, high)) = numbers.range.filter(|_| alike) else {
+        let Some(mut range) = numbers.range.filter(|_| alike) else {
             return self.each(rows, value_at);
         };
+        match self.shared {
+            Some((scale, low, high)) if scale == numbers.scale && plain => range = (low, high),
+            _ => self.table.clear(),
+        }
+        let (low, high) = range;
         let (low, high) = (low.div_euclid(step), high.div_euclid(step));
+        let steps = Steps::new(low.saturating_mul(step), step);
         let valued = numbers.valued();
-        let mut table = match high.checked_sub(low) {
-            Some(width) if width < TABLE => vec![0_u32; usize::try_from(width).unwrap_or(0) + 1],
+        let mut table = std::mem::take(&mut self.table);
+        match high
+            .checked_sub(low)
+            .and_then(|width| usize::try_from(width).ok())
+        {
+            Some(width) if width < TABLE => table.resize(width + 1, 0),
             _ => return self.by_integers(numbers, rows, &valued, value_at),
-        };
+        }
         let mut null = None;
         let mut out = Vec::with_capacity(rows.len());
         for row in rows {
@@ -366,6 +404,7 @@ impl<'t> Coder<'t> {
             };
             out.push(number);
         }
+        self.table = table;
         out
     }
 
@@ -413,6 +452,41 @@ impl<'t> Coder<'t> {
         self.values.push(canonical(value));
         self.places.insert(bytes.into_boxed_slice(), number);
         number
+    }
+}
+
+/// Whole steps from a first number on; division once, multiplication for each.
+#[derive(Clone, Copy)]
+struct Steps {
+    first: i64,
+    step: u64,
+    /// `2^64 / step`, rounded up; 0 for a step of 1.
+    inverse: u64,
+}
+
+impl Steps {
+    fn new(first: i64, step: i64) -> Self {
+        let step = step.unsigned_abs().max(1);
+        Steps {
+            first,
+            step,
+            inverse: if step == 1 { 0 } else { u64::MAX / step + 1 },
+        }
+    }
+
+    #[inline]
+    fn of(&self, value: i64) -> usize {
+        let ahead = value.wrapping_sub(self.first).cast_unsigned();
+        if self.inverse == 0 {
+            return usize::try_from(ahead).unwrap_or(usize::MAX);
+        }
+        let product = u128::from(ahead) * u128::from(self.inverse);
+        let mut steps = u64::try_from(product >> 64).unwrap_or(u64::MAX);
+        // The inverse was rounded up.
+        while steps.saturating_mul(self.step) > ahead {
+            steps -= 1;
+        }
+        usize::try_from(steps).unwrap_or(usize::MAX)
     }
 }
 
@@ -688,4 +762,19 @@ impl NumberSums {
 
 fn power(exponent: u8) -> i64 {
     10_i64.pow(u32::from(exponent.min(18)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn steps_are_quotients(first in -1_000_000_i64..1_000_000, step in 1_i64..100_000_000_000,
+                               ahead in 0_i64..i64::MAX / 4) {
+            let steps = Steps::new(first, step);
+            prop_assert_eq!(steps.of(first + ahead) as i64, ahead / step);
+        }
+    }
 }
