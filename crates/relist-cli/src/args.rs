@@ -1,10 +1,16 @@
 //! What can be typed. Nothing here opens a file or decides what an argument means.
 
+mod bench;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+pub(crate) use bench::{
+    Bench, BenchAction, BenchIngest, BenchQuery, BenchWave, Measuring, Wave, Workload,
+};
 
 use crate::failure::{Exit, Failure};
 
@@ -106,6 +112,8 @@ pub(crate) enum Command {
     Media(Media),
     /// Mirror a simulated MLS and show what can be asked of it
     Demo(Demo),
+    /// Measure loading and asking, here and by peers
+    Bench(Bench),
     /// Print the completions of a shell
     Completions(Completions),
 }
@@ -193,7 +201,7 @@ pub(crate) struct Ingest {
     relist query 'Property?$filter=City eq '\\''Provo'\\''&$top=5'\n  \
     relist query Property '$filter=BedroomsTotal ge 4' '$count=true' --as-of 2026-03-12")]
 pub(crate) struct Query {
-    /// The resource: Property, Member, ...
+    /// The resource: Property, Member, ..., or changes for the changelog
     pub(crate) resource: String,
     /// Query options by their OData names: '$filter=ListPrice lt 500000'
     #[arg(value_name = "$OPTION=VALUE")]
@@ -201,6 +209,18 @@ pub(crate) struct Query {
     /// Which records: an OData $filter
     #[arg(long, value_name = "EXPRESSION")]
     pub(crate) filter: Option<String>,
+    /// Group and aggregate, an OData $apply: "groupby((City),aggregate($count as N))". The other
+    /// options are of its result
+    #[arg(long, value_name = "TRANSFORMATIONS")]
+    pub(crate) apply: Option<String>,
+    /// Group what --filter lets through, by fields or expressions: "City,year(CloseDate)"
+    #[arg(long, value_name = "KEYS", conflicts_with = "apply")]
+    pub(crate) group_by: Option<String>,
+    /// What to say of each group, or of all [default with --group-by: count]: count,
+    /// "median(ListPrice)", "p90(ListPrice) as P90"; also sum, min, max, average, countdistinct.
+    /// May be given more than once
+    #[arg(long, value_name = "AGGREGATE", conflicts_with = "apply")]
+    pub(crate) agg: Vec<String>,
     /// Which fields, by commas
     #[arg(long, value_name = "FIELDS")]
     pub(crate) select: Option<String>,
@@ -267,6 +287,12 @@ pub(crate) struct Changes {
     /// At most so many lines
     #[arg(long, value_name = "N")]
     pub(crate) top: Option<u64>,
+    /// Go on with what comes, until interrupted; without --since it begins with what is new
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// How often to look for new changes
+    #[arg(long, value_name = "TIME", default_value = "2s", requires = "follow")]
+    pub(crate) every: String,
 }
 
 #[derive(Debug, Args)]
@@ -299,6 +325,10 @@ pub(crate) struct Watch {
     /// A shell command for each event, with it as JSON on standard input; exit code 0: delivered
     #[arg(long, value_name = "COMMAND")]
     pub(crate) exec: Option<String>,
+    /// How long that command may take for one event before it is killed and has failed
+    /// [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) timeout: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ use relist::store::{Change, FieldChange, Operation};
 use relist::value::Timestamp;
 
 use crate::output::{Datum, Member, left, right};
+use crate::style::printable;
 
 /// The members of a line. The key is a string, as in RESO's HistoryTransactional resource.
 pub(crate) const MEMBERS: &[Member] = &[
@@ -26,19 +27,26 @@ pub(crate) const MEMBERS: &[Member] = &[
 pub(crate) fn lines(change: &Change, fields: &[&str]) -> Vec<Vec<Datum>> {
     let mut lines = Vec::new();
     if change.operation != Operation::Update && fields.is_empty() {
-        let note = Some(&change.note).filter(|n| !n.is_empty() && change.key.is_none());
-        lines.push(line(change, None, Datum::null(), Datum::optional(note)));
+        lines.push(row(change, None));
     }
     for edit in &change.fields {
         if fields.is_empty() || fields.contains(&edit.name.as_str()) {
-            let (previous, new) = (Datum::cell(edit.previous()), Datum::cell(edit.new_value()));
-            lines.push(line(change, Some(edit), previous, new));
+            lines.push(row(change, Some(edit)));
         }
     }
     lines
 }
 
-fn line(change: &Change, edit: Option<&FieldChange>, previous: Datum, new: Datum) -> Vec<Datum> {
+/// The line of one field of a change, or of the change as a whole: a value for each member.
+pub(crate) fn row(change: &Change, edit: Option<&FieldChange>) -> Vec<Datum> {
+    let (previous, new) = match edit {
+        Some(edit) => (Datum::cell(edit.previous()), Datum::cell(edit.new_value())),
+        None => {
+            // What a change of the schema was.
+            let note = Some(&change.note).filter(|n| !n.is_empty() && change.key.is_none());
+            (Datum::null(), Datum::optional(note))
+        }
+    };
     vec![
         Datum::number(change.sequence),
         Datum::text(&change.resource),
@@ -51,6 +59,33 @@ fn line(change: &Change, edit: Option<&FieldChange>, previous: Datum, new: Datum
         Datum::time(Some(change.observed)),
         Datum::text(change.cause.name()),
     ]
+}
+
+/// A line of a change for a person who watches.
+pub(crate) fn sentence(change: &Change, line: &[Datum]) -> String {
+    let shown = |name: &str| {
+        let at = MEMBERS.iter().position(|member| member.name == name);
+        at.and_then(|at| line.get(at))
+            .map_or(String::new(), Datum::for_table)
+    };
+    let key = change.key.as_ref().map(|key| format!(" {key}"));
+    let field = shown("FieldName");
+    let what = if field.is_empty() {
+        change.operation.name().to_owned()
+    } else {
+        format!(
+            "{field} {} -> {}",
+            shown("PreviousValue"),
+            shown("NewValue")
+        )
+    };
+    printable(&format!(
+        "{}  {}{}  {what}  #{}",
+        minute(change.observed),
+        change.resource,
+        key.unwrap_or_default(),
+        change.sequence
+    ))
 }
 
 /// Fields whose changes say nothing by themselves: they move with every other change.

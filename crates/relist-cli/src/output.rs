@@ -128,7 +128,7 @@ impl Datum {
         self
     }
 
-    fn for_table(&self) -> String {
+    pub(crate) fn for_table(&self) -> String {
         self.shown
             .clone()
             .unwrap_or_else(|| self.text.as_str().to_owned())
@@ -144,14 +144,17 @@ pub(crate) fn json_string(text: &str) -> String {
 
 /// A member of the rows: its name in JSON and CSV, and its title in a table.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Member {
-    pub(crate) name: &'static str,
+pub(crate) struct MemberOf<'m> {
+    pub(crate) name: &'m str,
     /// Empty: a table leaves it out.
-    pub(crate) title: &'static str,
+    pub(crate) title: &'m str,
     pub(crate) right: bool,
     /// A table leaves it out where all its values are 0 or empty.
     pub(crate) if_any: bool,
 }
+
+/// A member that a command always has.
+pub(crate) type Member = MemberOf<'static>;
 
 pub(crate) const fn left(name: &'static str, title: &'static str) -> Member {
     Member {
@@ -171,7 +174,7 @@ pub(crate) const fn right(name: &'static str, title: &'static str) -> Member {
     }
 }
 
-impl Member {
+impl MemberOf<'_> {
     /// The same, left out of a table where it says nothing.
     pub(crate) const fn if_any(mut self) -> Self {
         self.if_any = true;
@@ -181,7 +184,7 @@ impl Member {
 
 /// Writes rows of the same members.
 pub(crate) struct Rows<'o> {
-    members: &'static [Member],
+    members: &'o [MemberOf<'o>],
     sink: Sink<'o>,
 }
 
@@ -216,7 +219,7 @@ impl Array {
 
 impl<'o> Rows<'o> {
     pub(crate) fn new(
-        members: &'static [Member],
+        members: &'o [MemberOf<'o>],
         format: Format,
         width: Option<usize>,
         paint: Paint,
@@ -280,11 +283,11 @@ impl<'o> Rows<'o> {
 }
 
 /// The row as a JSON object.
-fn object(members: &[Member], row: &[Datum]) -> String {
+fn object(members: &[MemberOf<'_>], row: &[Datum]) -> String {
     let pairs = members
         .iter()
         .zip(row)
-        .map(|(m, d)| format!("\"{}\":{}", m.name, d.json));
+        .map(|(m, d)| format!("{}:{}", json_string(m.name), d.json));
     format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
 }
 

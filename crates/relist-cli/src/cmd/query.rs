@@ -5,6 +5,7 @@ use relist::query::{Explain, QueryContext};
 use relist::store::Snapshot;
 use relist_export::{Format as ExportFormat, LineEnd, Request};
 
+use super::groups;
 use crate::app::{self, App};
 use crate::args::{self, Format};
 use crate::failure::{Exit, Failure};
@@ -17,22 +18,32 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Query) -> Result<Exit, Failure
     let context = QueryContext {
         as_of: app.as_of(args.as_of.as_deref())?,
         now: app.now(),
+        clock: None,
     };
     let store = app.open()?;
     let snapshot = store.snapshot()?;
     app::reached(&snapshot, context.as_of)?;
     if args.explain {
-        let found = snapshot.query_each(&query, &context, &mut |_, _| Ok(true))?;
-        print_explain(app, &found.explain)?;
+        let explain = explained(&snapshot, &query, &context)?;
+        print_explain(app, &explain)?;
         return Ok(Exit::Ok);
     }
     let (count, explain) = match app.format() {
+        _ if query.apply.is_some() => {
+            let result = snapshot.apply(&query, &context)?;
+            groups::print_groups(app, &result)?;
+            (result.count, result.explain)
+        }
+        _ if groups::is_of_changes(&snapshot, &query) => {
+            groups::print_changes(app, &snapshot, &query, &context)?
+        }
         Format::Table => print_table(app, &snapshot, &query, &context)?,
         Format::Json => print_json(app, &snapshot, &query, &context)?,
         Format::Ndjson => stream(app, &snapshot, &query, &context, ExportFormat::Ndjson)?,
         Format::Csv => stream(app, &snapshot, &query, &context, ExportFormat::Csv)?,
     };
-    if let Some(count) = count.filter(|_| app.format() != Format::Json) {
+    let records = query.apply.is_none() && !groups::is_of_changes(&snapshot, &query);
+    if let Some(count) = count.filter(|_| app.format() != Format::Json || !records) {
         // Asked for, so it is told with --quiet, too.
         app.say(&format!("count {}", thousands(count)));
     }
@@ -40,6 +51,22 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Query) -> Result<Exit, Failure
         app.detail(line);
     }
     Ok(Exit::Ok)
+}
+
+fn explained(
+    snapshot: &Snapshot,
+    query: &Query,
+    context: &QueryContext,
+) -> Result<Explain, Failure> {
+    Ok(if query.apply.is_some() {
+        snapshot.apply(query, context)?.explain
+    } else if groups::is_of_changes(snapshot, query) {
+        let found = snapshot.query_changes(query, context, &mut |_, _| Ok(true))?;
+        found.explain
+    } else {
+        let found = snapshot.query_each(query, context, &mut |_, _| Ok(true))?;
+        found.explain
+    })
 }
 
 /// The query, from options, from arguments by their OData names, and from a URL's query part.
@@ -61,8 +88,13 @@ fn query_of(args: &args::Query) -> Result<Query, Failure> {
         };
         options.push((name.to_owned(), value.to_owned()));
     }
+    let short = groups::short_apply(args)?;
+    // Where groups are asked for by short options, the filter is of the records.
+    let filter = args.filter.clone().filter(|_| short.is_none());
+    let apply = args.apply.clone().or(short);
     let texts = [
-        ("$filter", &args.filter),
+        ("$apply", &apply),
+        ("$filter", &filter),
         ("$select", &args.select),
         ("$orderby", &args.orderby),
     ];

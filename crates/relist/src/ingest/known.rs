@@ -97,7 +97,8 @@ impl<'a> Recall<'a> {
             return Ok(());
         }
         let snapshot = session.snapshot()?;
-        let mut known = Known::with_slots(snapshot.slots(self.resource));
+        let id = snapshot.catalog().require(self.resource)?;
+        let mut known = Known::with_slots(snapshot.slots(id));
         snapshot.each_head(self.resource, |head| {
             known.note(head.slot, head.raw_hash, head.source_time);
         })?;

@@ -1,5 +1,8 @@
 //! Resolving an expression against a schema: names, types, members of enumerations, constants.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use super::ast::{ArithOp, Expr, ExprKind, Lambda, Literal, Name, Path, Quantifier, Span};
 use super::eval::NoRow;
 use super::function;
@@ -8,8 +11,16 @@ use super::node::Node;
 use super::text::{OptionText, did_you_mean, nearest};
 use super::types::{Class, Ty};
 use crate::error::QueryError;
-use crate::schema::{Resource, Schema};
+use crate::schema::{FieldId, FieldType, Resource, Schema};
 use crate::value::{Decimal, Timestamp, Value};
+
+/// The name that stands for a latitude and a longitude that are fields of their own, where the
+/// resource has no field of that name.
+pub(super) const COORDINATES: &str = "Coordinates";
+
+/// The most fields that are read in place of names given by `compute`, over a whole option: each
+/// use of such a name is a copy of its expression.
+const MOST_INLINED: usize = 20_000;
 
 /// A bound expression and its type.
 #[derive(Debug, Clone)]
@@ -27,13 +38,49 @@ impl Bound<'_> {
     }
 }
 
+/// Names given by `compute`, which stand for expressions over the fields.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Computed<'a> {
+    names: Vec<(&'a str, Rc<Bound<'a>>)>,
+    inlined: Rc<Cell<usize>>,
+}
+
+impl<'a> Computed<'a> {
+    pub(super) fn add(&mut self, name: &'a str, bound: Bound<'a>) {
+        self.names.push((name, Rc::new(bound)));
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|(known, _)| *known == name)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.names.iter().map(|(name, _)| *name)
+    }
+}
+
 pub(super) struct Binder<'a> {
     pub(super) option: OptionText<'a>,
     pub(super) schema: &'a Schema,
     pub(super) resource: &'a Resource,
     pub(super) now: Timestamp,
+    /// The fields that [`COORDINATES`] stands for: latitude, longitude.
+    pub(super) pair: Option<(FieldId, FieldId)>,
+    pub(super) computed: Computed<'a>,
     /// The lambda variables in scope, innermost last.
     scopes: Vec<(&'a str, Ty<'a>)>,
+}
+
+/// `Latitude` and `Longitude`, when the resource has both and no point.
+fn default_pair(resource: &Resource) -> Option<(FieldId, FieldId)> {
+    let pointed = resource.fields.iter().any(|f| f.ty == FieldType::GeoPoint);
+    let pair = || {
+        Some((
+            resource.field_id("Latitude")?,
+            resource.field_id("Longitude")?,
+        ))
+    };
+    if pointed { None } else { pair() }
 }
 
 impl<'a> Binder<'a> {
@@ -48,6 +95,8 @@ impl<'a> Binder<'a> {
             schema,
             resource,
             now,
+            pair: default_pair(resource),
+            computed: Computed::default(),
             scopes: Vec::new(),
         }
     }
@@ -223,7 +272,7 @@ impl<'a> Binder<'a> {
                     ty: scope.map_or(Ty::Json, |(_, ty)| *ty),
                 }
             }
-            None => self.field(first)?,
+            None => self.named(first)?,
         };
         let mut before = first;
         for name in names {
@@ -233,10 +282,37 @@ impl<'a> Binder<'a> {
         Ok(bound)
     }
 
+    /// A name that `compute` gave, else a field.
+    fn named(&self, name: &Name) -> Result<Bound<'a>, QueryError> {
+        let mut names = self.computed.names.iter();
+        let Some((_, bound)) = names.find(|(known, _)| *known == name.text) else {
+            return self.field(name);
+        };
+        let mut fields = 1;
+        bound.node.visit_fields(&mut |_| fields += 1);
+        let inlined = self.computed.inlined.get() + fields;
+        self.computed.inlined.set(inlined);
+        if inlined > MOST_INLINED {
+            let message = "computed members are made of too many others";
+            let hint = "group by fewer, or compute from fields".to_owned();
+            return Err(self.option.hinted(name.span, message, Some(hint)));
+        }
+        Ok(Bound::clone(bound))
+    }
+
     fn field(&self, name: &Name) -> Result<Bound<'a>, QueryError> {
         let id = self.resource.field_id(&name.text);
         let field = id.and_then(|id| self.resource.field(id));
         let (Some(id), Some(field)) = (id, field) else {
+            if let Some((latitude, longitude)) = self.pair.filter(|_| name.text == COORDINATES) {
+                return Ok(Bound {
+                    node: Node::Pair {
+                        latitude,
+                        longitude,
+                    },
+                    ty: Ty::Point,
+                });
+            }
             return Err(self.unknown_field(name, self.resource));
         };
         let ty = self.navigated(self.resource, &name.text);
@@ -270,10 +346,24 @@ impl<'a> Binder<'a> {
         let variables = self.scopes.iter().map(|(v, _)| *v);
         let hint = if is_function {
             Some(format!("a function is called: {text}()"))
+        } else if text == COORDINATES {
+            Some(self.hint_for_coordinates())
         } else {
-            did_you_mean(text, fields.chain(variables))
+            did_you_mean(text, fields.chain(variables).chain(self.computed.names()))
         };
         self.option.hinted(name.span, message, hint)
+    }
+
+    /// What to write instead of [`COORDINATES`] where there is no pair of fields.
+    fn hint_for_coordinates(&self) -> String {
+        let mut fields = self.resource.fields.iter();
+        match fields.find(|f| f.ty == FieldType::GeoPoint) {
+            Some(point) => format!("write {}", point.name),
+            None => format!(
+                "{COORDINATES} stands for the fields Latitude and Longitude, or for a pair that \
+                 the configuration names"
+            ),
+        }
     }
 
     fn member(

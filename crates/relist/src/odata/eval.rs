@@ -114,6 +114,10 @@ impl Node {
             Node::Const(value) => borrow(value),
             Node::Field(id) => row.value(*id).unwrap_or(Value::Null),
             Node::Shape(_) => Value::Null,
+            Node::Pair {
+                latitude,
+                longitude,
+            } => pair(row.value(*latitude), row.value(*longitude)).unwrap_or(Value::Null),
             Node::Variable(outwards) => {
                 let mut scope = env;
                 for _ in 0..*outwards {
@@ -302,6 +306,15 @@ fn arith<'e>(
     result.map(Value::Decimal)
 }
 
+/// The point of a latitude and a longitude; none where one is not a number on the globe.
+fn pair<'e>(latitude: Option<Value<'_>>, longitude: Option<Value<'_>>) -> Option<Value<'e>> {
+    let point = GeoPoint {
+        longitude: longitude?.as_decimal()?.to_f64(),
+        latitude: latitude?.as_decimal()?.to_f64(),
+    };
+    geo::on_globe(point).then_some(Value::GeoPoint(point))
+}
+
 fn measure_shapes<'e, R: Row + ?Sized>(
     measure: Measure,
     args: &'e [Node],
@@ -313,7 +326,7 @@ fn measure_shapes<'e, R: Row + ?Sized>(
             Node::Shape(Shape::Point(p)) => Some(*p),
             Node::Shape(_) => None,
             _ => match json::coerce(node.eval(row, env), Kind::Point) {
-                Value::GeoPoint(p) => Some(p),
+                Value::GeoPoint(p) if geo::on_globe(p) => Some(p),
                 _ => None,
             },
         }

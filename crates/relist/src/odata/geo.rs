@@ -47,12 +47,17 @@ impl Unit {
     }
 
     /// The earth's mean radius.
-    fn radius(self) -> f64 {
+    pub(super) fn radius(self) -> f64 {
         match self {
             Unit::Metres => 6_371_008.8,
             Unit::Miles => 3_956.0,
         }
     }
+}
+
+/// Whether a longitude and a latitude are within their ranges: no other point is anywhere.
+pub(super) fn on_globe(point: GeoPoint) -> bool {
+    (-180.0..=180.0).contains(&point.longitude) && (-90.0..=90.0).contains(&point.latitude)
 }
 
 /// Great-circle distance by the haversine formula.

@@ -15,6 +15,11 @@ pub(super) enum Node {
     Const(Value<'static>),
     Shape(Shape),
     Field(FieldId),
+    /// The point that a latitude and a longitude make, which are fields of their own.
+    Pair {
+        latitude: FieldId,
+        longitude: FieldId,
+    },
     /// A lambda variable: how many lambdas outwards it was bound.
     Variable(usize),
     /// A member of a nested JSON object.
@@ -126,6 +131,13 @@ impl Node {
     pub(super) fn visit_fields(&self, visit: &mut impl FnMut(FieldId)) {
         match self {
             Node::Field(id) => visit(*id),
+            Node::Pair {
+                latitude,
+                longitude,
+            } => {
+                visit(*latitude);
+                visit(*longitude);
+            }
             Node::Const(_) | Node::Shape(_) | Node::Variable(_) => {}
             Node::Member { of: inner, .. }
             | Node::Coerce { value: inner, .. }

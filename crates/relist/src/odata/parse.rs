@@ -28,26 +28,9 @@ pub fn parse_filter(text: &str) -> Result<Expr, QueryError> {
 /// Reads the text of an `$orderby`: expressions with `asc` or `desc`, joined by commas.
 pub fn parse_orderby(text: &str) -> Result<Vec<OrderItem>, QueryError> {
     let mut parser = Parser::new("$orderby", text)?;
-    let mut items = Vec::new();
-    loop {
-        let expr = parser.expr(0)?.expr;
-        let descending = match parser.peek().kind {
-            TokenKind::Ident(word) if word.eq_ignore_ascii_case("desc") => Some(true),
-            TokenKind::Ident(word) if word.eq_ignore_ascii_case("asc") => Some(false),
-            _ => None,
-        };
-        if descending.is_some() {
-            parser.advance();
-        }
-        items.push(OrderItem {
-            expr,
-            descending: descending.unwrap_or(false),
-        });
-        if !parser.eat(&TokenKind::Comma) {
-            parser.end("asc, desc or a comma")?;
-            return Ok(items);
-        }
-    }
+    let items = parser.order_items()?;
+    parser.end("asc, desc or a comma")?;
+    Ok(items)
 }
 
 /// Reads the text of a `$select`: `*`, or names joined by commas.
@@ -78,8 +61,8 @@ pub fn parse_select(text: &str) -> Result<Select, QueryError> {
 }
 
 /// An expression and the height of its tree.
-struct Node {
-    expr: Expr,
+pub(super) struct Node {
+    pub(super) expr: Expr,
     height: usize,
 }
 
@@ -93,7 +76,7 @@ enum Infix {
 }
 
 /// The operators that stand between operands.
-const INFIX_NAMES: [&str; 16] = [
+pub(super) const INFIX_NAMES: [&str; 16] = [
     "eq", "ne", "gt", "ge", "lt", "le", "and", "or", "in", "has", "add", "sub", "mul", "div",
     "divby", "mod",
 ];
@@ -132,15 +115,15 @@ impl Infix {
     }
 }
 
-struct Parser<'t> {
-    option: OptionText<'t>,
+pub(super) struct Parser<'t> {
+    pub(super) option: OptionText<'t>,
     tokens: std::iter::Peekable<std::vec::IntoIter<Token<'t>>>,
     end: Token<'t>,
     depth: usize,
 }
 
 impl<'t> Parser<'t> {
-    fn new(name: &'static str, text: &'t str) -> Result<Self, QueryError> {
+    pub(super) fn new(name: &'static str, text: &'t str) -> Result<Self, QueryError> {
         let option = OptionText { name, text };
         if text.len() > MAX_LEN {
             // The text itself would only bury the message.
@@ -167,15 +150,15 @@ impl<'t> Parser<'t> {
         })
     }
 
-    fn peek(&mut self) -> &Token<'t> {
+    pub(super) fn peek(&mut self) -> &Token<'t> {
         self.tokens.peek().unwrap_or(&self.end)
     }
 
-    fn advance(&mut self) -> Token<'t> {
+    pub(super) fn advance(&mut self) -> Token<'t> {
         self.tokens.next().unwrap_or_else(|| self.end.clone())
     }
 
-    fn eat(&mut self, kind: &TokenKind<'_>) -> bool {
+    pub(super) fn eat(&mut self, kind: &TokenKind<'_>) -> bool {
         let found = self.peek().kind == *kind;
         if found {
             self.advance();
@@ -183,7 +166,11 @@ impl<'t> Parser<'t> {
         found
     }
 
-    fn expect(&mut self, kind: &TokenKind<'_>, expected: &str) -> Result<Span, QueryError> {
+    pub(super) fn expect(
+        &mut self,
+        kind: &TokenKind<'_>,
+        expected: &str,
+    ) -> Result<Span, QueryError> {
         if self.peek().kind == *kind {
             return Ok(self.advance().span);
         }
@@ -191,7 +178,7 @@ impl<'t> Parser<'t> {
     }
 
     /// The error for whatever comes next.
-    fn unexpected(&mut self, expected: &str) -> QueryError {
+    pub(super) fn unexpected(&mut self, expected: &str) -> QueryError {
         let span = self.peek().span;
         if self.peek().kind == TokenKind::End {
             let message = if self.option.text.trim().is_empty() {
@@ -226,7 +213,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn name(&mut self, expected: &str) -> Result<Name, QueryError> {
+    pub(super) fn name(&mut self, expected: &str) -> Result<Name, QueryError> {
         match self.peek().kind {
             TokenKind::Ident(text) => {
                 let span = self.advance().span;
@@ -257,7 +244,7 @@ impl<'t> Parser<'t> {
     }
 
     /// Runs `inner` one level deeper.
-    fn nested<T>(
+    pub(super) fn nested<T>(
         &mut self,
         span: Span,
         inner: impl FnOnce(&mut Self) -> Result<T, QueryError>,
@@ -272,7 +259,7 @@ impl<'t> Parser<'t> {
     }
 
     /// An expression of operators that bind at least as tightly as `least`.
-    fn expr(&mut self, least: u8) -> Result<Node, QueryError> {
+    pub(super) fn expr(&mut self, least: u8) -> Result<Node, QueryError> {
         let mut left = self.prefix()?;
         loop {
             let TokenKind::Ident(word) = self.peek().kind else {
@@ -283,6 +270,29 @@ impl<'t> Parser<'t> {
             };
             self.advance();
             left = self.infix(left, &op, word)?;
+        }
+    }
+
+    /// Expressions with `asc` or `desc`, joined by commas.
+    pub(super) fn order_items(&mut self) -> Result<Vec<OrderItem>, QueryError> {
+        let mut items = Vec::new();
+        loop {
+            let expr = self.expr(0)?.expr;
+            let descending = match self.peek().kind {
+                TokenKind::Ident(word) if word.eq_ignore_ascii_case("desc") => Some(true),
+                TokenKind::Ident(word) if word.eq_ignore_ascii_case("asc") => Some(false),
+                _ => None,
+            };
+            if descending.is_some() {
+                self.advance();
+            }
+            items.push(OrderItem {
+                expr,
+                descending: descending.unwrap_or(false),
+            });
+            if !self.eat(&TokenKind::Comma) {
+                return Ok(items);
+            }
         }
     }
 

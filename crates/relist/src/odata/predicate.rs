@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::Row;
 use super::ast::{CompareOp, Expr, OrderItem};
-use super::bind::Binder;
+use super::bind::{Binder, folded};
 use super::eval::borrow;
 use super::function::Function;
 use super::lookup::LookupTest;
@@ -29,8 +29,7 @@ pub fn bind_filter(
         text,
     };
     let node = Binder::new(option, schema, resource, now).truth(expr)?;
-    let fields = fields_of(std::iter::once(&node));
-    Ok(Predicate { node, fields })
+    Ok(Predicate::of(node))
 }
 
 /// Resolves an order against a resource; `text` is what `items` was parsed from.
@@ -45,24 +44,30 @@ pub fn bind_orderby(
         name: "$orderby",
         text,
     };
+    OrderBy::bind(&mut Binder::new(option, schema, resource, now), items)
+}
+
+fn bind_keys<'a>(
+    binder: &mut Binder<'a>,
+    items: &'a [OrderItem],
+) -> Result<Vec<OrderKey>, QueryError> {
     let mut keys = Vec::with_capacity(items.len());
     for item in items {
-        let bound = Binder::new(option, schema, resource, now).expr(&item.expr)?;
+        let bound = binder.expr(&item.expr)?;
         let orderless = matches!(bound.ty.class(), Class::List | Class::Opaque);
         if orderless && !matches!(bound.ty, Ty::Null) {
             let message = format!("{} is {}, which has no order", item.expr, bound.ty.name());
-            return Err(option.error(item.expr.span, message));
+            return Err(binder.option.error(item.expr.span, message));
         }
         keys.push(OrderKey {
             node: bound.node,
             descending: item.descending,
         });
     }
-    let fields = fields_of(keys.iter().map(|k| &k.node));
-    Ok(OrderBy { keys, fields })
+    Ok(keys)
 }
 
-fn fields_of<'n>(nodes: impl Iterator<Item = &'n Node>) -> Vec<FieldId> {
+pub(super) fn fields_of<'n>(nodes: impl Iterator<Item = &'n Node>) -> Vec<FieldId> {
     let mut fields = Vec::new();
     for node in nodes {
         node.visit_fields(&mut |id| fields.push(id));
@@ -80,6 +85,28 @@ pub struct Predicate {
 }
 
 impl Predicate {
+    pub(super) fn of(node: Node) -> Self {
+        let fields = fields_of(std::iter::once(&node));
+        Predicate { node, fields }
+    }
+
+    /// Both conditions at once.
+    pub(super) fn and(self, other: Node) -> Self {
+        let mut nodes = match self.node {
+            Node::And(nodes) => nodes,
+            node => vec![node],
+        };
+        match other {
+            Node::And(more) => nodes.extend(more),
+            node => nodes.push(node),
+        }
+        Predicate::of(folded(Node::And(nodes)))
+    }
+
+    pub(super) fn node(&self) -> &Node {
+        &self.node
+    }
+
     /// Whether the row passes the filter. A filter that is unknown (null) for a row does not let
     /// it through (OData 4.01 URL Conventions, 5.1.1.1).
     pub fn matches<R: Row + ?Sized>(&self, row: &R) -> bool {
@@ -101,12 +128,25 @@ impl Predicate {
         self.node.constant().map(|v| *v == Value::Bool(true))
     }
 
+    /// Whether a row passes when it passes all of the [`conjuncts`](Predicate::conjuncts): every
+    /// condition at the top reads one field.
+    pub fn is_split(&self) -> bool {
+        is_split(&self.node)
+    }
+
     /// The conditions joined by `and` at the top that read exactly one field each. A row passes
     /// the filter only if it passes every one of them; [`Predicate::matches`] says the rest.
     pub fn conjuncts(&self) -> Vec<Conjunct<'_>> {
         let mut found = Vec::new();
         collect_conjuncts(&self.node, &mut found);
         found
+    }
+}
+
+fn is_split(node: &Node) -> bool {
+    match node {
+        Node::And(nodes) => nodes.iter().all(is_split),
+        other => fields_of(std::iter::once(other)).len() == 1,
     }
 }
 
@@ -224,6 +264,15 @@ struct OrderKey {
 }
 
 impl OrderBy {
+    pub(super) fn bind<'a>(
+        binder: &mut Binder<'a>,
+        items: &'a [OrderItem],
+    ) -> Result<Self, QueryError> {
+        let keys = bind_keys(binder, items)?;
+        let fields = fields_of(keys.iter().map(|k| &k.node));
+        Ok(OrderBy { keys, fields })
+    }
+
     /// The row's sort key: the value of each expression.
     pub fn key<'r, R: Row + ?Sized>(&'r self, row: &'r R) -> Vec<Value<'r>> {
         self.keys.iter().map(|k| k.node.eval(row, None)).collect()

@@ -1,8 +1,10 @@
 //! A whole query: the system query options of one request.
 
+use super::apply::{self, Apply, BoundApply, GroupStep, parse_apply};
 use super::ast::{Expr, Name, OrderItem, Select, Span};
+use super::bind::Binder;
 use super::parse::{parse_filter, parse_orderby, parse_select};
-use super::predicate::{OrderBy, Predicate, bind_filter, bind_orderby};
+use super::predicate::{OrderBy, Predicate};
 use super::text::{OptionText, did_you_mean};
 use crate::error::{Error, QueryError};
 use crate::schema::{FieldId, Resource, Schema};
@@ -22,6 +24,11 @@ use crate::value::Timestamp;
 pub struct Query {
     /// The resource asked of: `Property`.
     pub resource: String,
+    /// `$apply`. It comes first: the other options are of what it gives.
+    pub apply: Option<Parsed<Apply>>,
+    /// The fields that `Coordinates` stands for, latitude first, where they are not `Latitude` and
+    /// `Longitude`.
+    pub coordinates: Option<(String, String)>,
     /// `$filter`.
     pub filter: Option<Parsed<Expr>>,
     /// `$orderby`.
@@ -50,6 +57,8 @@ impl Query {
     pub fn new(resource: impl Into<String>) -> Self {
         Query {
             resource: resource.into(),
+            apply: None,
+            coordinates: None,
             filter: None,
             orderby: None,
             select: None,
@@ -83,6 +92,7 @@ impl Query {
             }
             seen.push(option);
             query = match option {
+                "$apply" => query.apply(value)?,
                 "$filter" => query.filter(value)?,
                 "$orderby" => query.orderby(value)?,
                 "$select" => query.select_text(value)?,
@@ -92,6 +102,26 @@ impl Query {
             };
         }
         Ok(query)
+    }
+
+    /// Groups and aggregates.
+    pub fn apply(mut self, text: &str) -> Result<Self, QueryError> {
+        self.apply = Some(Parsed {
+            text: text.to_owned(),
+            value: parse_apply(text)?,
+        });
+        Ok(self)
+    }
+
+    /// Names the fields of degrees north and degrees east that `Coordinates` stands for.
+    #[must_use]
+    pub fn coordinates(
+        mut self,
+        latitude: impl Into<String>,
+        longitude: impl Into<String>,
+    ) -> Self {
+        self.coordinates = Some((latitude.into(), longitude.into()));
+        self
     }
 
     /// Keeps the rows that pass the filter.
@@ -170,22 +200,120 @@ impl Query {
     }
 
     /// Resolves the query against a schema; `now` is what `now()` means.
+    ///
+    /// # Errors
+    /// [`Error::Query`] for what does not fit the schema, [`Error::UnknownResource`];
+    /// [`Error::Usage`] for a query with `$apply`, whose rows are no records.
     pub fn bind(&self, schema: &Schema, now: Timestamp) -> Result<BoundQuery, Error> {
-        let Some(resource) = schema.resource(&self.resource) else {
-            return Err(Error::UnknownResource {
+        if self.apply.is_some() {
+            let text = "a query with $apply gives groups, not records: use Snapshot::apply";
+            return Err(Error::Usage(text.to_owned()));
+        }
+        let resource = self.resource_in(schema)?;
+        self.bind_options(schema, resource, now)
+    }
+
+    /// Resolves a query with `$apply`.
+    ///
+    /// # Errors
+    /// As [`bind`](Query::bind); [`Error::Usage`] for a query without `$apply`.
+    pub fn bind_apply(&self, schema: &Schema, now: Timestamp) -> Result<BoundApply, Error> {
+        self.bind_apply_to(schema, self.resource_in(schema)?, now)
+    }
+
+    /// Like [`bind_apply`](Query::bind_apply), for a resource that is not of the schema.
+    pub(crate) fn bind_apply_to(
+        &self,
+        schema: &Schema,
+        resource: &Resource,
+        now: Timestamp,
+    ) -> Result<BoundApply, Error> {
+        let Some(Parsed { text, value }) = &self.apply else {
+            return Err(Error::Usage("the query has no $apply".to_owned()));
+        };
+        let binder = self.binder("$apply", text, (schema, resource, now))?;
+        let mut bound = apply::rebind(value, text, binder)?;
+        let output = apply::output_resource(&bound.columns);
+        let after = Query {
+            coordinates: None,
+            ..self.clone()
+        };
+        let options = after
+            .bind_options(schema, &output, now)
+            .map_err(|error| of_result(error, resource, &output))?;
+        bound.steps.extend(options.predicate.map(GroupStep::Filter));
+        bound.steps.extend(options.orderby.map(GroupStep::OrderBy));
+        bound.count = options.count;
+        if options.count {
+            bound.steps.push(GroupStep::Count);
+        }
+        if options.skip > 0 {
+            bound.steps.push(GroupStep::Skip(options.skip));
+        }
+        bound.steps.extend(options.top.map(GroupStep::Top));
+        if let Some(fields) = options.select {
+            let places = fields.iter().map(|f| usize::from(f.0));
+            let columns = places
+                .clone()
+                .filter_map(|at| bound.columns.get(at).cloned());
+            bound.columns = columns.collect();
+            bound.steps.push(GroupStep::Select(places.collect()));
+        }
+        Ok(bound)
+    }
+
+    fn resource_in<'s>(&self, schema: &'s Schema) -> Result<&'s Resource, Error> {
+        schema
+            .resource(&self.resource)
+            .ok_or_else(|| Error::UnknownResource {
                 name: self.resource.clone(),
                 known: schema.resources.iter().map(|r| r.name.clone()).collect(),
-            });
-        };
+            })
+    }
+
+    fn binder<'a>(
+        &self,
+        name: &'static str,
+        text: &'a str,
+        (schema, resource, now): (&'a Schema, &'a Resource, Timestamp),
+    ) -> Result<Binder<'a>, Error> {
+        let mut binder = Binder::new(OptionText { name, text }, schema, resource, now);
+        if let Some((latitude, longitude)) = &self.coordinates {
+            let field = |name: &String| {
+                resource.field_id(name).ok_or_else(|| {
+                    let known = resource.fields.iter().map(|f| f.name.as_str());
+                    let hint = did_you_mean(name, known).unwrap_or_default();
+                    Error::Usage(format!(
+                        "the pair of coordinates: {} has no field {name} {hint}",
+                        resource.name
+                    ))
+                })
+            };
+            binder.pair = Some((field(latitude)?, field(longitude)?));
+        }
+        Ok(binder)
+    }
+
+    /// Resolves all options but `$apply` against a resource, which need not be of the schema.
+    pub(crate) fn bind_options(
+        &self,
+        schema: &Schema,
+        resource: &Resource,
+        now: Timestamp,
+    ) -> Result<BoundQuery, Error> {
+        let of = (schema, resource, now);
         let predicate = match &self.filter {
-            Some(filter) => {
-                let Parsed { text, value } = filter;
-                Some(bind_filter(value, text, schema, resource, now)?)
+            Some(Parsed { text, value }) => {
+                let node = self.binder("$filter", text, of)?.truth(value)?;
+                Some(Predicate::of(node))
             }
             None => None,
         };
         let orderby = match &self.orderby {
-            Some(Parsed { text, value }) => Some(bind_orderby(value, text, schema, resource, now)?),
+            Some(Parsed { text, value }) => {
+                let mut binder = self.binder("$orderby", text, of)?;
+                Some(OrderBy::bind(&mut binder, value)?)
+            }
             None => None,
         };
         let select = match &self.select {
@@ -201,6 +329,26 @@ impl Query {
             count: self.count,
         })
     }
+}
+
+/// The error of an option that names a field of the records, where only the result of `$apply`
+/// is left.
+fn of_result(error: Error, records: &Resource, output: &Resource) -> Error {
+    let Error::Query(mut error) = error else {
+        return error;
+    };
+    let end = error.offset + error.len;
+    let named = error.text.get(error.offset..end).unwrap_or_default();
+    if records.field_id(named).is_some() && output.field_id(named).is_none() {
+        let option = error.option;
+        error.hint = Some(match option {
+            "$filter" => "$filter is of the groups: to choose records, begin $apply with \
+                          filter(..)/"
+                .to_owned(),
+            _ => format!("{option} is of the groups: group by {named}, or aggregate it"),
+        });
+    }
+    Error::Query(error)
 }
 
 /// A query resolved against a resource.
@@ -313,7 +461,9 @@ fn decoded(option: OptionText<'_>, text: &str, offset: usize) -> Result<String, 
 }
 
 /// The options that a query has.
-const OPTIONS: [&str; 6] = ["$filter", "$orderby", "$select", "$top", "$skip", "$count"];
+const OPTIONS: [&str; 7] = [
+    "$apply", "$filter", "$orderby", "$select", "$top", "$skip", "$count",
+];
 
 fn known_option(name: &str) -> Option<&'static str> {
     let bare = |s: &'_ str| s.trim_start_matches('$').to_ascii_lowercase();

@@ -28,6 +28,15 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// All there are.
+    pub const ALL: [Operation; 5] = [
+        Operation::Insert,
+        Operation::Update,
+        Operation::Delete,
+        Operation::Relist,
+        Operation::Schema,
+    ];
+
     /// The word printed for it.
     pub fn name(self) -> &'static str {
         match self {
@@ -39,11 +48,8 @@ impl Operation {
         }
     }
 
-    fn from_byte(byte: u8) -> Option<Self> {
-        use Operation as O;
-        [O::Insert, O::Update, O::Delete, O::Relist, O::Schema]
-            .into_iter()
-            .find(|op| *op as u8 == byte)
+    pub(super) fn from_byte(byte: u8) -> Option<Self> {
+        Operation::ALL.into_iter().find(|op| *op as u8 == byte)
     }
 }
 
@@ -68,6 +74,17 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// All there are.
+    pub const ALL: [Cause; 7] = [
+        Cause::Sync,
+        Cause::Ingest,
+        Cause::DeletedFeed,
+        Cause::Flag,
+        Cause::Reconcile,
+        Cause::Purge,
+        Cause::Metadata,
+    ];
+
     /// The word printed for it.
     pub fn name(self) -> &'static str {
         match self {
@@ -82,18 +99,7 @@ impl Cause {
     }
 
     fn from_byte(byte: u8) -> Option<Self> {
-        use Cause as C;
-        [
-            C::Sync,
-            C::Ingest,
-            C::DeletedFeed,
-            C::Flag,
-            C::Reconcile,
-            C::Purge,
-            C::Metadata,
-        ]
-        .into_iter()
-        .find(|cause| *cause as u8 == byte)
+        Cause::ALL.into_iter().find(|cause| *cause as u8 == byte)
     }
 }
 

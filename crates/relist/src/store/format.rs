@@ -37,6 +37,9 @@ pub(super) enum TableId {
     Positions,
     Media,
     MediaLists,
+    Columns,
+    ColumnCells,
+    FieldChanges,
     Dictionaries,
 }
 

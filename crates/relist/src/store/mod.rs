@@ -9,13 +9,17 @@
 mod bodies;
 mod catalog;
 mod changelog;
+mod columns;
+mod field_changes;
 mod format;
 mod head;
 mod media;
+mod past;
 mod report;
 mod snapshot;
 mod tables;
 mod verify;
+mod verify_columns;
 mod write;
 
 use std::fs::File;
@@ -30,6 +34,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use bodies::Packed;
 pub(crate) use catalog::{Catalog, MAX_FIELDS, share, wider};
 pub use changelog::{Cause, Change, FieldChange, Operation};
+pub(crate) use columns::Column;
 pub(crate) use head::Head;
 pub(crate) use media::MediaPlace;
 pub use media::{HeldFile, MediaEntry, MediaItem, MediaKind, MediaList, MediaState};
@@ -37,6 +42,7 @@ pub use report::{
     Checkpoint, Misfit, Outcome, Position, QUARANTINE_BYTES, Quarantined, RunKind, RunReport,
     SyncState, Tombstone, Walk, WalkPosition,
 };
+pub(crate) use snapshot::RecordReader;
 pub use snapshot::{AsOf, Changes, Snapshot, Version};
 pub use verify::VerifyReport;
 pub(crate) use write::Staged;
@@ -59,6 +65,8 @@ pub struct Store {
     path: PathBuf,
     /// The last catalog read, by the sequence number of its change.
     catalog: Mutex<Option<(u64, SharedCatalog)>>,
+    /// Columns as snapshots read them.
+    columns: Arc<columns::ColumnCache>,
     /// The dictionaries read so far.
     dictionaries: Dictionaries,
 }
@@ -180,6 +188,7 @@ impl Store {
             engine: Arc::new(engine),
             path: path.to_owned(),
             catalog: Mutex::new(None),
+            columns: Arc::default(),
             dictionaries: Dictionaries::default(),
         };
         let txn = store.begin_read()?;
@@ -211,6 +220,7 @@ impl Store {
             Arc::clone(&self.engine),
             shared,
             counters,
+            Arc::clone(&self.columns),
             self.dictionaries.clone(),
         ))
     }

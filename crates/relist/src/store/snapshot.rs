@@ -83,6 +83,7 @@ pub struct Snapshot {
     _engine: Arc<Engine>,
     shared: SharedCatalog,
     pub(super) counters: Counters,
+    pub(super) cache: Arc<super::columns::ColumnCache>,
     dictionaries: Dictionaries,
 }
 
@@ -100,6 +101,7 @@ impl Snapshot {
         engine: Arc<Engine>,
         shared: SharedCatalog,
         counters: Counters,
+        cache: Arc<super::columns::ColumnCache>,
         dictionaries: Dictionaries,
     ) -> Self {
         Snapshot {
@@ -107,6 +109,7 @@ impl Snapshot {
             _engine: engine,
             shared,
             counters,
+            cache,
             dictionaries,
         }
     }
@@ -234,13 +237,6 @@ impl Snapshot {
         self.head(self.catalog().require(resource)?, key)
     }
 
-    /// How many slots a resource has given out.
-    pub(crate) fn slots(&self, resource: &str) -> u32 {
-        let id = self.catalog().id(resource);
-        let slots = id.and_then(|id| self.counters.slots.get(usize::from(id)));
-        slots.copied().unwrap_or(0)
-    }
-
     /// Visits the heads of the current records.
     pub(crate) fn each_head(&self, resource: &str, mut visit: impl FnMut(&Head)) -> Result<()> {
         let id = self.catalog().require(resource)?;
@@ -274,12 +270,40 @@ impl Snapshot {
         Ok(out)
     }
 
+    /// Visits the slots of a resource in ascending order of key, deleted ones too.
+    pub(crate) fn each_slot(
+        &self,
+        resource: u16,
+        mut visit: impl FnMut(u32) -> Result<bool>,
+    ) -> Result<()> {
+        let heads = self.txn.open_table(t::HEADS).map_err(engine)?;
+        let (start, end) = t::resource_range(resource);
+        for entry in heads
+            .range(start.as_slice()..end.as_slice())
+            .map_err(engine)?
+        {
+            let head = Head::decode(entry.map_err(engine)?.1.value())?;
+            if !visit(head.slot)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn reader(&self, resource: u16, sequence: u64) -> Result<VersionReader<'_>> {
         Ok(VersionReader {
             resource,
             // At the latest sequence every head is current, and history is never asked.
             sequence,
             history: self.txn.open_table(t::HISTORY).map_err(engine)?,
+            bodies: self.bodies()?,
+        })
+    }
+
+    /// Reads records of a resource by their rows.
+    pub(crate) fn records(&self, resource: u16) -> Result<RecordReader<'_>> {
+        Ok(RecordReader {
+            resource: self.resource_by_id(resource),
             bodies: self.bodies()?,
         })
     }
@@ -596,6 +620,20 @@ pub(super) struct BodyReader<'s> {
     versions: redb::ReadOnlyTable<u64, t::Bytes>,
     snapshot: &'s Snapshot,
     held: RefCell<Option<Held<'static>>>,
+}
+
+/// Reads records by their rows; those of one block one after the other cost least.
+pub(crate) struct RecordReader<'s> {
+    resource: Arc<Resource>,
+    bodies: BodyReader<'s>,
+}
+
+impl RecordReader<'_> {
+    /// The record of a row.
+    pub(crate) fn record(&self, row: u64) -> Result<Record> {
+        let body = self.bodies.body(row)?;
+        Ok(Record::new(Arc::clone(&self.resource), body))
+    }
 }
 
 impl BodyReader<'_> {

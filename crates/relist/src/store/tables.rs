@@ -28,6 +28,14 @@ pub(super) const CHANGELOG: TableDefinition<'_, u64, Bytes> = TableDefinition::n
 /// Resource, slot, sequence -> (): a record's own changes.
 pub(super) const CHANGES_BY_KEY: TableDefinition<'_, Bytes, ()> =
     TableDefinition::new("changes_by_key");
+/// Resource, field, segment -> the cells of some thousand slots.
+pub(super) const COLUMNS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("columns");
+/// Resource, field, place -> cells that a column repeats.
+pub(super) const COLUMN_CELLS: TableDefinition<'_, Bytes, Bytes> =
+    TableDefinition::new("column_cells");
+/// Resource, field, last sequence -> changes of one field.
+pub(super) const FIELD_CHANGES: TableDefinition<'_, Bytes, Bytes> =
+    TableDefinition::new("field_changes");
 /// Resource, key -> when and why a record was deleted.
 pub(super) const TOMBSTONES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("tombstones");
 /// Resource, hash -> what could not be applied, with its raw bytes.

@@ -42,7 +42,7 @@ impl VerifyReport {
         self.problem_count == 0
     }
 
-    fn problem(&mut self, text: String) {
+    pub(super) fn problem(&mut self, text: String) {
         self.problem_count += 1;
         if self.problems.len() < LISTED {
             self.problems.push(text);
@@ -56,7 +56,7 @@ type Folded = HashMap<(u16, u32), (u64, u64)>;
 impl Snapshot {
     /// Checks that the parts of the store agree: every checksum; the log without a gap and, folded
     /// from the start, equal to the records; every update's fields equal to the difference of its
-    /// versions; history, tombstones and counts.
+    /// versions; history, tombstones and counts; columns and changes by field.
     ///
     /// # Errors
     /// Only when the engine itself cannot read; what does not agree is in the report.
@@ -72,6 +72,8 @@ impl Snapshot {
                 report.versions, self.counters.row
             ));
         }
+        self.check_columns(&mut report)?;
+        self.check_field_changes(&mut report)?;
         self.check_positions(&mut report);
         Ok(report)
     }

@@ -9,6 +9,8 @@ use super::bodies::{
     block_range, read_dictionary, unpack,
 };
 use super::changelog::{Cause, Entry, Operation};
+use super::columns::ColumnEdits;
+use super::field_changes::{FieldEvent, PRESENCE};
 use super::format::{TableId, corrupt, decode, encode, seal};
 use super::tables as t;
 use super::{
@@ -17,7 +19,7 @@ use super::{
 use crate::diff::FieldDiff;
 use crate::error::{Error, Result};
 use crate::keycode::Key;
-use crate::record::RecordBuf;
+use crate::record::{Body, RecordBuf};
 use crate::schema::Schema;
 use crate::value::Timestamp;
 
@@ -31,6 +33,8 @@ pub struct WriteTxn {
     /// The edition at the start: a catalog of another one is written at the end.
     edition: u64,
     first_sequence: u64,
+    /// What is still to be written to columns.
+    pub(super) columns: ColumnEdits,
     dictionaries: Dictionaries,
     /// Dictionaries trained by this transaction: nobody else may see them before the commit.
     trained: Vec<Arc<Dictionary>>,
@@ -50,6 +54,8 @@ pub(crate) struct Staged {
     pub(crate) canonical: u128,
     pub(crate) source_time: Option<Timestamp>,
     pub(crate) changes: Vec<FieldDiff>,
+    /// The body before, of a record that is current.
+    pub(crate) previous: Option<RecordBuf>,
 }
 
 impl Staged {
@@ -115,7 +121,15 @@ pub(super) fn initialise(database: &Database, birth: &Birth) -> Result<()> {
         txn.open_table(t::POSITIONS).map_err(engine)?;
         txn.open_table(t::INSTANTS).map_err(engine)?;
         txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
-        for table in [t::HEADS, t::HISTORY, t::TOMBSTONES, t::QUARANTINE] {
+        for table in [
+            t::HEADS,
+            t::HISTORY,
+            t::TOMBSTONES,
+            t::QUARANTINE,
+            t::COLUMNS,
+            t::COLUMN_CELLS,
+            t::FIELD_CHANGES,
+        ] {
             txn.open_table(table).map_err(engine)?;
         }
     }
@@ -152,6 +166,7 @@ impl WriteTxn {
             run: 0,
             edition,
             first_sequence,
+            columns: ColumnEdits::default(),
             dictionaries,
             trained: Vec::new(),
             touched: None,
@@ -228,7 +243,7 @@ impl WriteTxn {
     }
 
     /// Gives out the number of a new run, and logs changes under it.
-    pub(crate) fn new_run(&mut self) -> u64 {
+    pub fn new_run(&mut self) -> u64 {
         self.counters.run += 1;
         self.run = self.counters.run;
         self.run
@@ -337,11 +352,17 @@ impl WriteTxn {
     }
 
     /// Writes record changes, giving each its sequence, in the order they come.
-    pub(crate) fn stage(&mut self, resource: u16, cause: Cause, staged: &[Staged]) -> Result<()> {
+    pub(crate) fn stage(
+        &mut self,
+        resource: u16,
+        cause: Cause,
+        mut staged: Vec<Staged>,
+    ) -> Result<()> {
         let mut heads = Vec::with_capacity(staged.len());
         let mut history = Vec::new();
         let mut by_key = Vec::with_capacity(staged.len());
         let mut lifted = Vec::new();
+        self.read_dead(&mut staged)?;
         {
             let mut versions = self.txn.open_table(t::VERSIONS).map_err(engine)?;
             let mut changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
@@ -381,6 +402,8 @@ impl WriteTxn {
                 }
                 heads.push((t::record_key(resource, &item.key), head.encode()));
                 by_key.push(t::slot_key(resource, slot, sequence));
+                let place = (slot, row, sequence);
+                note_columns(&mut self.columns, resource, place, item, self.observed);
             }
             block.flush(&mut versions)?;
         }
@@ -401,6 +424,22 @@ impl WriteTxn {
         let mut table = self.txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
         for key in keys {
             table.insert(key.as_slice(), ()).map_err(engine)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what deleted records were before they come back.
+    fn read_dead(&self, staged: &mut [Staged]) -> Result<()> {
+        let dead = |item: &&mut Staged| item.head.is_some_and(|head| head.deleted);
+        let mut items: Vec<&mut Staged> = staged.iter_mut().filter(dead).collect();
+        let bodies = self.bodies(
+            items
+                .iter()
+                .filter_map(|item| item.head)
+                .map(|head| head.row),
+        )?;
+        for (item, body) in items.iter_mut().zip(bodies) {
+            item.previous = Some(body);
         }
         Ok(())
     }
@@ -490,6 +529,18 @@ impl WriteTxn {
         };
         self.insert_sorted(t::HEADS, vec![(t::record_key(id, key), dead.encode())])?;
         self.insert_by_key(vec![t::slot_key(id, head.slot, sequence)])?;
+        self.columns.delete(id, head.slot);
+        let event = FieldEvent {
+            sequence,
+            slot: head.slot,
+            operation: Operation::Delete,
+            value_changed: true,
+            source_time,
+            observed: self.observed,
+            previous: Vec::new(),
+            new: Vec::new(),
+        };
+        self.columns.events.push(id, PRESENCE, event);
         tombstone.sequence = sequence;
         self.put_tombstone(id, key, &tombstone)?;
         Ok(DeleteOutcome::Deleted)
@@ -607,6 +658,7 @@ impl WriteTxn {
                 .insert(observed.0, self.counters.sequence)
                 .map_err(engine)?;
         }
+        self.flush_columns()?;
         if self.counters.edition != self.edition {
             let value = encode(TableId::Catalog, self.catalog.as_ref())?;
             let mut table = self.txn.open_table(t::CATALOG).map_err(engine)?;
@@ -631,6 +683,49 @@ impl std::fmt::Debug for WriteTxn {
             .field("counters", &self.counters)
             .finish_non_exhaustive()
     }
+}
+
+/// Notes what a staged change does to columns, and its changes by field.
+fn note_columns(
+    columns: &mut ColumnEdits,
+    resource: u16,
+    (slot, row, sequence): (u32, u64, u64),
+    item: Staged,
+    observed: Timestamp,
+) {
+    let operation = item.operation();
+    let event = |operation, value_changed, previous: &[u8], new: &[u8]| FieldEvent {
+        sequence,
+        slot,
+        operation,
+        value_changed,
+        source_time: item.source_time,
+        observed,
+        previous: previous.to_vec(),
+        new: new.to_vec(),
+    };
+    if operation != Operation::Update {
+        let event = event(operation, true, &[], &[]);
+        columns.events.push(resource, PRESENCE, event);
+    }
+    let touched = item.previous.as_ref().map(|previous| {
+        let (old, new) = (previous.as_body(), item.body.as_body());
+        let touched = old.differing(new);
+        for field in &touched {
+            let cell = |body: Body<'_>| {
+                let found = body.encoded().find(|(id, _)| id >= field);
+                found
+                    .filter(|(id, _)| id == field)
+                    .map_or(&[][..], |(_, cell)| cell)
+                    .to_vec()
+            };
+            let changed = item.changes.iter().any(|change| change.field == *field);
+            let event = event(operation, changed, &cell(old), &cell(new));
+            columns.events.push(resource, field.0, event);
+        }
+        touched
+    });
+    columns.put(resource, (slot, row), item.body, touched);
 }
 
 fn past(resource: u16, head: &Head, ended: u64) -> (Vec<u8>, Vec<u8>) {

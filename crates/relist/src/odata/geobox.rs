@@ -1,0 +1,197 @@
+//! The part of the globe that a filter looks at, for planners: never too small.
+
+use super::ast::CompareOp;
+use super::geo::{Shape, Unit};
+use super::node::{Measure, Node};
+use super::predicate::Predicate;
+use crate::schema::FieldId;
+use crate::value::{GeoPoint, Value};
+
+/// The fields that hold a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GeoField {
+    /// A field that is a point.
+    Point(FieldId),
+    /// A latitude and a longitude.
+    Pair {
+        /// The field with degrees north.
+        latitude: FieldId,
+        /// The field with degrees east.
+        longitude: FieldId,
+    },
+}
+
+/// Latitudes and longitudes outside of which a filter lets nothing through. A record without a
+/// point, or with one that is not on the globe, is not let through either.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GeoBox {
+    /// Where points come from.
+    pub field: GeoField,
+    /// The least latitude and longitude.
+    pub least: GeoPoint,
+    /// The greatest latitude and longitude.
+    pub greatest: GeoPoint,
+}
+
+impl GeoBox {
+    /// Whether the point is within the box, borders included.
+    pub fn contains(&self, point: GeoPoint) -> bool {
+        (self.least.latitude..=self.greatest.latitude).contains(&point.latitude)
+            && (self.least.longitude..=self.greatest.longitude).contains(&point.longitude)
+    }
+
+    fn whole_globe(field: GeoField) -> GeoBox {
+        let corner = |sign: f64| GeoPoint {
+            longitude: sign * 180.0,
+            latitude: sign * 90.0,
+        };
+        GeoBox {
+            field,
+            least: corner(-1.0),
+            greatest: corner(1.0),
+        }
+    }
+
+    /// The box of all within a distance. What the formula of the distance rounds is far below the
+    /// margin of a ten-millionth of a degree, about a centimetre.
+    fn around(field: GeoField, centre: GeoPoint, distance: f64, unit: Unit) -> GeoBox {
+        const MARGIN: f64 = 1e-7;
+        let whole = GeoBox::whole_globe(field);
+        // A distance is compared after it was rounded to a millionth of its unit.
+        let angle = (distance.max(0.0) + 1e-6) / unit.radius();
+        if !angle.is_finite() || angle >= std::f64::consts::FRAC_PI_2 {
+            return whole;
+        }
+        let margin = MARGIN + angle.to_degrees() * 1e-9;
+        let reach = angle.to_degrees() + margin;
+        let (south, north) = (centre.latitude - reach, centre.latitude + reach);
+        let mut around = whole;
+        around.least.latitude = south.max(-90.0);
+        around.greatest.latitude = north.min(90.0);
+        if south <= -90.0 || north >= 90.0 {
+            return around;
+        }
+        let ratio = angle.sin() / centre.latitude.to_radians().cos();
+        if ratio >= 1.0 {
+            return around;
+        }
+        // Near a pole the arc sine is steep, and so is what its rounding costs.
+        let steep = 1.0 / (1.0 - ratio * ratio).sqrt();
+        let width = ratio.asin().to_degrees() + margin * steep.max(1.0) * 2.0;
+        let (west, east) = (centre.longitude - width, centre.longitude + width);
+        if west > -180.0 && east < 180.0 {
+            around.least.longitude = west;
+            around.greatest.longitude = east;
+        }
+        around
+    }
+
+    fn of_rings(field: GeoField, rings: &[Vec<GeoPoint>]) -> GeoBox {
+        const MARGIN: f64 = 1e-9;
+        let mut least = GeoPoint {
+            longitude: f64::INFINITY,
+            latitude: f64::INFINITY,
+        };
+        let mut greatest = GeoPoint {
+            longitude: f64::NEG_INFINITY,
+            latitude: f64::NEG_INFINITY,
+        };
+        for point in rings.iter().flatten() {
+            least.longitude = least.longitude.min(point.longitude - MARGIN);
+            least.latitude = least.latitude.min(point.latitude - MARGIN);
+            greatest.longitude = greatest.longitude.max(point.longitude + MARGIN);
+            greatest.latitude = greatest.latitude.max(point.latitude + MARGIN);
+        }
+        GeoBox {
+            field,
+            least,
+            greatest,
+        }
+    }
+
+    /// What lies in both boxes, when they are of the same fields.
+    fn and(self, other: GeoBox) -> GeoBox {
+        if self.field != other.field {
+            return self;
+        }
+        GeoBox {
+            field: self.field,
+            least: GeoPoint {
+                longitude: self.least.longitude.max(other.least.longitude),
+                latitude: self.least.latitude.max(other.least.latitude),
+            },
+            greatest: GeoPoint {
+                longitude: self.greatest.longitude.min(other.greatest.longitude),
+                latitude: self.greatest.latitude.min(other.greatest.latitude),
+            },
+        }
+    }
+}
+
+impl Predicate {
+    /// The box that the conditions joined by `and` at the top keep records to: `geo.distance(..)`
+    /// that is less than or equal to something, and `geo.intersects` with a polygon. `None` when
+    /// there is no such condition. Where conditions are of different fields, the box is of the
+    /// first.
+    pub fn geo_box(&self) -> Option<GeoBox> {
+        boxed(self.node())
+    }
+}
+
+fn boxed(node: &Node) -> Option<GeoBox> {
+    match node {
+        Node::And(nodes) => nodes.iter().filter_map(boxed).reduce(GeoBox::and),
+        Node::Compare {
+            op: CompareOp::Lt | CompareOp::Le | CompareOp::Eq,
+            left,
+            right,
+        } => {
+            let Node::Geo {
+                measure: Measure::Distance(unit),
+                args,
+            } = left.as_ref()
+            else {
+                return None;
+            };
+            let (field, centre) = match args.as_slice() {
+                [a, b] => field_of(a)
+                    .zip(point_of(b))
+                    .or_else(|| field_of(b).zip(point_of(a)))?,
+                _ => return None,
+            };
+            let distance = right.constant()?.as_decimal()?.to_f64();
+            Some(GeoBox::around(field, centre, distance, *unit))
+        }
+        Node::Geo {
+            measure: Measure::Intersects,
+            args,
+        } => match args.as_slice() {
+            [a, Node::Shape(Shape::Polygon(rings))] | [Node::Shape(Shape::Polygon(rings)), a] => {
+                Some(GeoBox::of_rings(field_of(a)?, rings))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn field_of(node: &Node) -> Option<GeoField> {
+    match node {
+        Node::Field(id) => Some(GeoField::Point(*id)),
+        Node::Pair {
+            latitude,
+            longitude,
+        } => Some(GeoField::Pair {
+            latitude: *latitude,
+            longitude: *longitude,
+        }),
+        _ => None,
+    }
+}
+
+fn point_of(node: &Node) -> Option<GeoPoint> {
+    match node {
+        Node::Const(Value::GeoPoint(point)) | Node::Shape(Shape::Point(point)) => Some(*point),
+        _ => None,
+    }
+}

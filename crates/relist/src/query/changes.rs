@@ -1,0 +1,446 @@
+//! Changes as a resource: the changelog asked in OData's words.
+//!
+//! A row is one field's change, as in RESO's HistoryTransactional resource; an insertion, a
+//! deletion, a relisting and a change of the schema have a row without a field, too. Values are
+//! of the type that the field has, so `NewValue lt PreviousValue mul 0.95` compares prices as
+//! numbers, and of a change of a date as nothing.
+
+use std::cmp::Ordering;
+use std::rc::Rc;
+
+use super::aggregate::{AggregateResult, Groups};
+use super::{Explain, QueryContext, QuerySummary};
+use crate::error::{Error, Result};
+use crate::keycode::Key;
+use crate::odata::{BoundQuery, CompareOp, Conjunct, FieldTest, OrderBy, Predicate, Query, Row};
+use crate::record::Cell;
+use crate::schema::{EnumMember, EnumType, Field, FieldId, FieldType, Resource, Schema};
+use crate::store::{AsOf, Cause, Change, FieldChange, Operation, Snapshot};
+use crate::value::{Timestamp, Value};
+
+/// The name of the resource of changes in a [`Query`].
+pub const CHANGES: &str = "changes";
+
+/// The fields of a change, in the order of their ids.
+const FIELDS: [&str; 11] = [
+    "Sequence",
+    "ResourceName",
+    "ResourceRecordKey",
+    "Operation",
+    "FieldName",
+    "PreviousValue",
+    "NewValue",
+    "ModificationTimestamp",
+    "ObservedTimestamp",
+    "Cause",
+    "Run",
+];
+
+const SEQUENCE: FieldId = FieldId(0);
+const RESOURCE: FieldId = FieldId(1);
+const KEY: FieldId = FieldId(2);
+const OBSERVED: FieldId = FieldId(8);
+
+/// One row of the changes: a change, and the field it is of.
+#[derive(Debug, Clone, Copy)]
+pub struct ChangeRow<'c> {
+    /// The change.
+    pub change: &'c Change,
+    /// The field; `None` for what is more than an update.
+    pub field: Option<&'c FieldChange>,
+    schema: &'c Schema,
+}
+
+impl<'c> ChangeRow<'c> {
+    fn typed(&self, cell: Option<Cell<'c>>) -> Option<Value<'c>> {
+        let (cell, edit) = (cell?, self.field?);
+        let resource = self.schema.resource(&self.change.resource);
+        let declared = resource.and_then(|r| r.field(edit.field));
+        Some(declared.map_or_else(|| cell.value(), |field| cell.value_as(&field.ty)))
+    }
+}
+
+impl Row for ChangeRow<'_> {
+    fn value(&self, field: FieldId) -> Option<Value<'_>> {
+        let change = self.change;
+        let number = |n: u64| Value::Int(i64::try_from(n).unwrap_or(i64::MAX));
+        let time = |at: Timestamp| Value::DateTime(at.to_datetime());
+        Some(match FIELDS.get(usize::from(field.0)).copied()? {
+            "Sequence" => number(change.sequence),
+            "ResourceName" => Value::str(&change.resource),
+            "ResourceRecordKey" => match change.key.as_ref()? {
+                Key::Str(text) => Value::str(text),
+                key @ Key::Int(_) => Value::String(key.to_string().into()),
+            },
+            "Operation" => Value::str(change.operation.name()),
+            "FieldName" => Value::str(&self.field?.name),
+            "PreviousValue" => self.typed(self.field?.previous())?,
+            "NewValue" => match self.field {
+                Some(edit) => self.typed(edit.new_value())?,
+                // What a change of the schema was.
+                None if change.key.is_none() => Value::str(&change.note),
+                None => return None,
+            },
+            "ModificationTimestamp" => time(change.source_time?),
+            "ObservedTimestamp" => time(change.observed),
+            "Cause" => Value::str(change.cause.name()),
+            _ => number(change.run),
+        })
+    }
+}
+
+/// The schema that queries of changes are bound to: one resource, whose lookups are the resources
+/// and fields of the store and the operations and causes there are.
+pub fn changes_schema(schema: &Schema) -> Schema {
+    let lookup = |name: &str| FieldType::Lookup(format!("Relist.{name}"));
+    let ty = |name: &str| match name {
+        "Sequence" | "Run" => FieldType::Int,
+        "ResourceName" | "Operation" | "FieldName" | "Cause" => lookup(name),
+        "PreviousValue" | "NewValue" => FieldType::Json,
+        "ModificationTimestamp" | "ObservedTimestamp" => FieldType::DateTime,
+        _ => FieldType::String,
+    };
+    let fields = FIELDS.iter().map(|name| Field {
+        name: (*name).to_owned(),
+        ty: ty(name),
+        declared: true,
+    });
+    let members = |name: &str, texts: Vec<&str>| {
+        let members = texts.into_iter().zip(0..).map(|(text, value)| EnumMember {
+            name: text.to_owned(),
+            value,
+            display: None,
+        });
+        EnumType {
+            name: format!("Relist.{name}"),
+            is_flags: false,
+            members: members.collect(),
+        }
+    };
+    let resources = schema.resources.iter();
+    let mut names: Vec<&str> = resources
+        .clone()
+        .flat_map(|r| r.fields.iter().map(|f| f.name.as_str()))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    Schema {
+        resources: vec![Resource {
+            name: CHANGES.to_owned(),
+            key_field: "Sequence".to_owned(),
+            declared: true,
+            fields: fields.collect(),
+            navigation: Vec::new(),
+        }],
+        enums: vec![
+            members("ResourceName", resources.map(|r| r.name.as_str()).collect()),
+            members("FieldName", names),
+            members("Operation", Operation::ALL.map(Operation::name).to_vec()),
+            members("Cause", Cause::ALL.map(Cause::name).to_vec()),
+        ],
+    }
+}
+
+/// How changes are reached. It may be too many, never too few.
+enum Access {
+    /// None can pass.
+    Nothing,
+    /// Those of one record.
+    Record(String, Key),
+    /// Those after the first sequence, up to the second.
+    Range(u64, u64),
+}
+
+/// Told of each row: the change and the fields asked for. Says whether to go on.
+pub type VisitChange<'v> = dyn FnMut(&ChangeRow<'_>, Option<&[FieldId]>) -> Result<bool> + 'v;
+
+impl Snapshot {
+    /// Answers a query of the resource [`CHANGES`], row by row: in the order of `$orderby`, ties
+    /// and all else by sequence and then by the order of fields in the resource.
+    ///
+    /// As of a moment, these are the changes up to it.
+    ///
+    /// # Errors
+    /// [`Error::Query`] for a query that does not fit, [`Error::Pruned`] where changes that it
+    /// asks of are not held any more, and whatever `visit` returns.
+    pub fn query_changes(
+        &self,
+        query: &Query,
+        context: &QueryContext,
+        visit: &mut VisitChange<'_>,
+    ) -> Result<QuerySummary> {
+        let schema = changes_schema(self.schema());
+        let bound = query.bind(&schema, context.now)?;
+        let access = self.reach(bound.predicate.as_ref(), context)?;
+        let mut explain = Explain {
+            access: access.to_string(),
+            residual: query.filter.as_ref().map(|f| f.text.clone()),
+            ..Explain::default()
+        };
+        let mut walk = Walk {
+            snapshot: self,
+            bound: &bound,
+            matched: 0,
+            returned: 0,
+        };
+        explain.examined = match &bound.orderby {
+            None => walk.streamed(&access, visit)?,
+            Some(orderby) => walk.sorted(&access, orderby, visit)?,
+        };
+        if bound.orderby.is_some() {
+            explain.sort = Some(format!("{} rows", walk.matched));
+        }
+        explain.returned = walk.returned;
+        Ok(QuerySummary {
+            count: bound.count.then_some(walk.matched),
+            explain,
+        })
+    }
+
+    /// Answers a query with `$apply` of the resource [`CHANGES`].
+    ///
+    /// # Errors
+    /// As [`query_changes`](Snapshot::query_changes) and [`apply`](Snapshot::apply).
+    pub fn apply_changes(&self, query: &Query, context: &QueryContext) -> Result<AggregateResult> {
+        let schema = changes_schema(self.schema());
+        let bound = query.bind_apply(&schema, context.now)?;
+        let access = self.reach(bound.predicate.as_ref(), context)?;
+        let mut groups = Groups::new(&bound.grouping);
+        let mut explain = Explain {
+            access: access.to_string(),
+            residual: bound
+                .predicate
+                .is_some()
+                .then(|| "the filters of $apply".to_owned()),
+            ..Explain::default()
+        };
+        explain.examined = self.each_row(&access, bound.predicate.as_ref(), &mut |row, _| {
+            groups.add(row)?;
+            Ok(true)
+        })?;
+        let rows = groups.finish()?;
+        AggregateResult::finish(bound, rows, explain)
+    }
+
+    fn reach(&self, predicate: Option<&Predicate>, context: &QueryContext) -> Result<Access> {
+        let last = match context.as_of {
+            Some(at) => self.resolve(at)?,
+            None => self.sequence(),
+        };
+        let Some(predicate) = predicate else {
+            return Ok(Access::Range(0, last));
+        };
+        if predicate.constant() == Some(false) {
+            return Ok(Access::Nothing);
+        }
+        let conjuncts = predicate.conjuncts();
+        if let Some((resource, key)) = self.one_record(&conjuncts)
+            && last == self.sequence()
+        {
+            return Ok(Access::Record(resource, key));
+        }
+        let (mut since, mut until) = (0, last);
+        for conjunct in &conjuncts {
+            let FieldTest::Compare(op, value) = &conjunct.test else {
+                continue;
+            };
+            match (conjunct.field, value) {
+                (SEQUENCE, value) => {
+                    let Some(number) = value.as_decimal().map(crate::value::Decimal::floor) else {
+                        continue;
+                    };
+                    // Below all and above all are as good as the ends.
+                    let at = number.to_i64().map_or(0, |n| u64::try_from(n).unwrap_or(0));
+                    let known = number.to_i64().is_some();
+                    if known && matches!(op, CompareOp::Gt | CompareOp::Ge | CompareOp::Eq) {
+                        since = since.max(at.saturating_sub(1));
+                    }
+                    if known && matches!(op, CompareOp::Lt | CompareOp::Le | CompareOp::Eq) {
+                        until = until.min(at);
+                    }
+                }
+                (OBSERVED, Value::DateTime(at))
+                    if matches!(op, CompareOp::Gt | CompareOp::Ge | CompareOp::Eq) =>
+                {
+                    // The list of instants never runs backwards, and so may name a later one than
+                    // the change itself does: it bounds from below only.
+                    let before = at.seconds.saturating_mul(1_000_000).saturating_sub(1);
+                    since = since.max(self.resolve(AsOf::Instant(Timestamp(before)))?);
+                }
+                _ => {}
+            }
+        }
+        Ok(Access::Range(since, until))
+    }
+
+    /// The one record whose changes are asked for, if the conditions name one.
+    fn one_record(&self, conjuncts: &[Conjunct<'_>]) -> Option<(String, Key)> {
+        let key = conjuncts.iter().find_map(|c| match &c.test {
+            FieldTest::Compare(CompareOp::Eq, Value::String(text)) if c.field == KEY => Some(text),
+            _ => None,
+        })?;
+        let resources = self.schema().resources.iter();
+        let mut named = resources.filter(|r| {
+            let mut about = conjuncts.iter().filter(|c| c.field == RESOURCE).peekable();
+            about.peek().is_some() && about.all(|c| c.accepts(&Value::str(&r.name)))
+        });
+        let only = named.next().filter(|_| named.next().is_none())?;
+        Some((only.name.clone(), self.parse_key(&only.name, key).ok()?))
+    }
+
+    /// Visits the rows that pass; gives how many were asked.
+    fn each_row(
+        &self,
+        access: &Access,
+        predicate: Option<&Predicate>,
+        found: &mut dyn FnMut(&ChangeRow<'_>, usize) -> Result<bool>,
+    ) -> Result<u64> {
+        let mut examined = 0;
+        let mut visit = |change: &Change| -> Result<bool> {
+            for (place, field) in fields_of(change) {
+                examined += 1;
+                let row = ChangeRow {
+                    change,
+                    field,
+                    schema: self.schema(),
+                };
+                if predicate.is_none_or(|p| p.matches(&row)) && !found(&row, place)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        match access {
+            Access::Nothing => {}
+            Access::Record(resource, key) => {
+                for change in self.changes_of(resource, key)? {
+                    if !visit(&change)? {
+                        break;
+                    }
+                }
+            }
+            Access::Range(since, until) => {
+                for change in self.changes(*since)? {
+                    let change = change?;
+                    if change.sequence > *until || !visit(&change)? {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(examined)
+    }
+}
+
+/// The rows of a change: one without a field for what is more than an update, then one a field.
+fn fields_of(change: &Change) -> impl Iterator<Item = (usize, Option<&FieldChange>)> {
+    let whole = (change.operation != Operation::Update).then_some(None);
+    whole
+        .into_iter()
+        .chain(change.fields.iter().map(Some))
+        .enumerate()
+}
+
+/// A query of changes under way.
+struct Walk<'a> {
+    snapshot: &'a Snapshot,
+    bound: &'a BoundQuery,
+    matched: u64,
+    returned: u64,
+}
+
+/// A row to be sorted: its key, its change, the place of its field.
+type SortRow = (Vec<Value<'static>>, Rc<Change>, usize);
+
+impl Walk<'_> {
+    fn streamed(&mut self, access: &Access, visit: &mut VisitChange<'_>) -> Result<u64> {
+        let bound = self.bound;
+        let (skip, top) = (bound.skip, bound.top.unwrap_or(u64::MAX));
+        if top == 0 && !bound.count {
+            return Ok(0);
+        }
+        let mut stopped = false;
+        let predicate = bound.predicate.as_ref();
+        self.snapshot.each_row(access, predicate, &mut |row, _| {
+            self.matched += 1;
+            if self.matched > skip && self.returned < top && !stopped {
+                self.returned += 1;
+                stopped = !visit(row, bound.select.as_deref())?;
+            }
+            Ok((!stopped && self.returned < top) || bound.count)
+        })
+    }
+
+    /// Keeps never more than twice the rows that `$skip` and `$top` need.
+    fn sorted(
+        &mut self,
+        access: &Access,
+        orderby: &OrderBy,
+        visit: &mut VisitChange<'_>,
+    ) -> Result<u64> {
+        let bound = self.bound;
+        let needed = bound.skip.saturating_add(bound.top.unwrap_or(u64::MAX));
+        let needed = usize::try_from(needed).unwrap_or(usize::MAX);
+        let limit = needed.saturating_mul(2).max(1_024);
+        let mut rows: Vec<SortRow> = Vec::new();
+        let sort = |rows: &mut Vec<SortRow>| {
+            let by_place = |a: &SortRow, b: &SortRow| (a.1.sequence, a.2).cmp(&(b.1.sequence, b.2));
+            rows.sort_by(|a, b| match orderby.compare(&a.0, &b.0) {
+                Ordering::Equal => by_place(a, b),
+                order => order,
+            });
+            rows.truncate(needed);
+        };
+        let predicate = bound.predicate.as_ref();
+        let examined = self
+            .snapshot
+            .each_row(access, predicate, &mut |row, place| {
+                self.matched += 1;
+                let key = orderby.key(row).into_iter().map(Value::into_owned);
+                // Rows of one change come one after another and share it.
+                let change = match rows.last() {
+                    Some((_, last, _)) if last.sequence == row.change.sequence => Rc::clone(last),
+                    _ => Rc::new(row.change.clone()),
+                };
+                rows.push((key.collect(), change, place));
+                if rows.len() > limit {
+                    sort(&mut rows);
+                }
+                Ok(true)
+            })?;
+        sort(&mut rows);
+        let skip = usize::try_from(bound.skip).unwrap_or(usize::MAX);
+        for (_, change, place) in rows.iter().skip(skip) {
+            let field = fields_of(change).nth(*place);
+            let (_, field) = field.ok_or_else(|| Error::Corrupt {
+                what: format!("change {} lost a field in memory", change.sequence),
+            })?;
+            let row = ChangeRow {
+                change,
+                field,
+                schema: self.snapshot.schema(),
+            };
+            self.returned += 1;
+            if !visit(&row, bound.select.as_deref())? {
+                break;
+            }
+        }
+        Ok(examined)
+    }
+}
+
+impl std::fmt::Display for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Access::Nothing => f.write_str("none: the filter is false for every change"),
+            Access::Record(resource, key) => write!(f, "the changes of {resource} {key}"),
+            Access::Range(since, until) => {
+                write!(
+                    f,
+                    "changes of sequence {} to {until}",
+                    since.saturating_add(1)
+                )
+            }
+        }
+    }
+}
