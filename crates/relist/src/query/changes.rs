@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 use std::rc::Rc;
 
 use super::aggregate::{AggregateResult, Groups};
+use super::events::{OneField, covers};
 use super::{Explain, QueryContext, QuerySummary};
 use crate::error::{Error, Result};
 use crate::keycode::Key;
@@ -38,7 +39,9 @@ const FIELDS: [&str; 11] = [
 
 const SEQUENCE: FieldId = FieldId(0);
 const RESOURCE: FieldId = FieldId(1);
-const KEY: FieldId = FieldId(2);
+pub(super) const KEY: FieldId = FieldId(2);
+/// What only the changelog itself says.
+pub(super) const RUN_FIELDS: [FieldId; 2] = [FieldId(9), FieldId(10)];
 const OBSERVED: FieldId = FieldId(8);
 
 /// One row of the changes: a change, and the field it is of.
@@ -149,6 +152,8 @@ enum Access {
     Record(String, Key),
     /// Those after the first sequence, up to the second.
     Range(u64, u64),
+    /// Those of one field in such a range.
+    Field(OneField, u64, u64),
 }
 
 /// Told of each row: the change and the fields asked for. Says whether to go on.
@@ -214,10 +219,17 @@ impl Snapshot {
                 .then(|| "the filters of $apply".to_owned()),
             ..Explain::default()
         };
-        explain.examined = self.each_row(&access, bound.predicate.as_ref(), &mut |row, _| {
-            groups.add(row)?;
-            Ok(true)
-        })?;
+        let predicate = bound.predicate.as_ref();
+        explain.examined = match &access {
+            Access::Field(field, since, until) if covers(bound.fields().into_iter()) => self
+                .each_event(field, (*since, *until), predicate, &mut |row| {
+                    groups.add(row)
+                })?,
+            access => self.each_row(access, predicate, &mut |row, _| {
+                groups.add(row)?;
+                Ok(true)
+            })?,
+        };
         let rows = groups.finish()?;
         AggregateResult::finish(bound, rows, explain)
     }
@@ -269,6 +281,11 @@ impl Snapshot {
                 }
                 _ => {}
             }
+        }
+        if covers(predicate.fields().iter().copied())
+            && let Some(field) = self.one_field(&conjuncts)
+        {
+            return Ok(Access::Field(field, since, until));
         }
         Ok(Access::Range(since, until))
     }
@@ -326,6 +343,18 @@ impl Snapshot {
                         break;
                     }
                 }
+            }
+            Access::Field(field, since, until) => {
+                let (sequences, asked) = self.passing_events(field, (*since, *until), predicate)?;
+                for sequence in sequences {
+                    let Some(change) = self.changes(sequence - 1)?.next() else {
+                        continue;
+                    };
+                    if !visit(&change?)? {
+                        break;
+                    }
+                }
+                return Ok(asked);
             }
         }
         Ok(examined)
@@ -434,6 +463,10 @@ impl std::fmt::Display for Access {
         match self {
             Access::Nothing => f.write_str("none: the filter is false for every change"),
             Access::Record(resource, key) => write!(f, "the changes of {resource} {key}"),
+            Access::Field(_, since, until) => {
+                let first = since.saturating_add(1);
+                write!(f, "changes by field, of sequence {first} to {until}")
+            }
             Access::Range(since, until) => {
                 write!(
                     f,

@@ -9,10 +9,10 @@ use std::cmp::Ordering;
 use super::table::{Table, View, value_of};
 use crate::column::{Dictionary, Mask, Numbers, SEGMENT_ROWS, Segment, Unit, Values, on_all_cores};
 use crate::error::Result;
-use crate::odata::{CompareOp, Conjunct, FieldTest, Predicate};
+use crate::odata::{CompareOp, Conjunct, FieldTest, GeoField, Predicate};
 use crate::record::Cell;
 use crate::record::codec::Reader;
-use crate::schema::FieldType;
+use crate::schema::{FieldId, FieldType};
 use crate::value::{Decimal, Value};
 
 /// The rows of each segment that pass, and what it took.
@@ -53,6 +53,63 @@ struct Step<'p> {
     null_passes: bool,
 }
 
+/// The box of a condition on geography: what is outside of it passes nowhere.
+struct Near {
+    /// The places of the columns of latitude and longitude in the view, and their bounds.
+    bounds: [(usize, Decimal, Decimal); 2],
+}
+
+impl Near {
+    /// `None` where there is no such condition on a pair of fields.
+    fn new(predicate: &Predicate, view: &View<'_>) -> Option<Self> {
+        let found = predicate.geo_box()?;
+        let GeoField::Pair {
+            latitude,
+            longitude,
+        } = found.field
+        else {
+            return None;
+        };
+        let bound = |field: FieldId, low: f64, high: f64| {
+            let at = view
+                .columns
+                .binary_search_by_key(&field, |(id, ..)| *id)
+                .ok()?;
+            // A little wider than it need be: digits behind the twelfth are cut.
+            let decimal = |degrees: f64| Decimal::parse(&format!("{degrees:.12}"));
+            Some((at, decimal(low - 1e-9)?, decimal(high + 1e-9)?))
+        };
+        let (least, greatest) = (found.least, found.greatest);
+        Some(Near {
+            bounds: [
+                bound(latitude, least.latitude, greatest.latitude)?,
+                bound(longitude, least.longitude, greatest.longitude)?,
+            ],
+        })
+    }
+
+    /// Takes out the rows whose numbers are outside; others are left to the condition itself.
+    fn keep(&self, view: &View<'_>, segment: u32, mask: &mut Mask) {
+        for (at, low, high) in &self.bounds {
+            let column = view.columns.get(*at).map(|(.., column)| column);
+            let segment = column.and_then(|column| column.segment(segment));
+            let Some(Values::Numbers(numbers)) = segment.map(|s| &s.values) else {
+                continue;
+            };
+            if numbers.unit != Unit::Number {
+                continue;
+            }
+            let bounds = |op, constant| {
+                let unit = Unit::Number;
+                Range { op, unit, constant }.bounds(numbers.scale)
+            };
+            let (low, _) = bounds(CompareOp::Ge, *low);
+            let (_, high) = bounds(CompareOp::Le, *high);
+            mask.retain(&numbers.values, |v| (*v >= low) & (*v <= high));
+        }
+    }
+}
+
 /// Which codes pass.
 enum Codes {
     None,
@@ -78,6 +135,7 @@ pub(super) fn select(table: &Table<'_>, predicate: Option<&Predicate>) -> Result
         });
     };
     let view = table.view(predicate.fields())?;
+    let near = Near::new(predicate, &view);
     let conjuncts = predicate.conjuncts();
     let complete = predicate.is_split();
     let mut steps: Vec<Step<'_>> = conjuncts
@@ -88,7 +146,8 @@ pub(super) fn select(table: &Table<'_>, predicate: Option<&Predicate>) -> Result
     steps.sort_by_key(Step::cost);
     let segments: Vec<u32> = (0..table.segments()).collect();
     let done = on_all_cores(segments, |segment| {
-        select_segment(&view, segment, &steps, (!complete).then_some(predicate))
+        let residual = (!complete).then_some(predicate);
+        select_segment(&view, segment, (&near, &steps), residual)
     });
     let mut out = Selection::default();
     for (mask, examined) in done {
@@ -102,7 +161,7 @@ pub(super) fn select(table: &Table<'_>, predicate: Option<&Predicate>) -> Result
 fn select_segment(
     view: &View<'_>,
     number: u32,
-    steps: &[Step<'_>],
+    (near, steps): (&Option<Near>, &[Step<'_>]),
     residual: Option<&Predicate>,
 ) -> (Mask, u64) {
     let live = view.table.live.get(number as usize);
@@ -120,6 +179,9 @@ fn select_segment(
     }
     let mut mask = live.clone();
     let examined = mask.count();
+    if let Some(near) = near {
+        near.keep(view, number, &mut mask);
+    }
     for (step, field, segment, dictionary) in columns() {
         step.keep(segment, dictionary, &mut mask, |row, step| {
             // The records alone have it.
