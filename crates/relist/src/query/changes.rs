@@ -246,17 +246,19 @@ impl Snapshot {
             };
             match (conjunct.field, value) {
                 (SEQUENCE, value) => {
-                    let Some(number) = value.as_decimal().map(crate::value::Decimal::floor) else {
+                    let Some(at) = value.as_decimal().and_then(|n| n.floor().to_i64()) else {
                         continue;
                     };
-                    // Below all and above all are as good as the ends.
-                    let at = number.to_i64().map_or(0, |n| u64::try_from(n).unwrap_or(0));
-                    let known = number.to_i64().is_some();
-                    if known && matches!(op, CompareOp::Gt | CompareOp::Ge | CompareOp::Eq) {
-                        since = since.max(at.saturating_sub(1));
-                    }
-                    if known && matches!(op, CompareOp::Lt | CompareOp::Le | CompareOp::Eq) {
-                        until = until.min(at);
+                    let at = u64::try_from(at).unwrap_or(0);
+                    match op {
+                        CompareOp::Gt => since = since.max(at),
+                        CompareOp::Ge => since = since.max(at.saturating_sub(1)),
+                        CompareOp::Lt | CompareOp::Le => until = until.min(at),
+                        CompareOp::Eq => {
+                            since = since.max(at.saturating_sub(1));
+                            until = until.min(at);
+                        }
+                        CompareOp::Ne => {}
                     }
                 }
                 (OBSERVED, Value::DateTime(at))
