@@ -148,7 +148,11 @@ fn home(id: i64) -> Key {
 fn ask(snapshot: &Snapshot, options: &str, as_of: Option<AsOf>) -> QueryResult {
     let query = Query::parse("Property", options).unwrap();
     let now = Timestamp(0);
-    let context = QueryContext { as_of, now };
+    let context = QueryContext {
+        as_of,
+        now,
+        clock: None,
+    };
     snapshot.query(&query, &context).unwrap()
 }
 

@@ -95,6 +95,7 @@ impl Feed {
         let context = QueryContext {
             as_of: None,
             now: Timestamp(i64::try_from(since.as_micros()).unwrap()),
+            clock: None,
         };
         let snapshot = self.fresh.snapshot();
         let rows = snapshot

@@ -211,6 +211,7 @@ fn batched() -> Fresh {
 const CONTEXT: QueryContext = QueryContext {
     as_of: None,
     now: Timestamp(0),
+    clock: None,
 };
 
 #[test]

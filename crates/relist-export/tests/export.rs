@@ -40,6 +40,7 @@ fn request<'a>(query: &'a Query, context: &'a QueryContext, format: Format) -> R
 const NOW: QueryContext = QueryContext {
     as_of: None,
     now: Timestamp(2),
+    clock: None,
 };
 
 type Fields<'a> = BTreeMap<String, &'a serde_json::value::RawValue>;

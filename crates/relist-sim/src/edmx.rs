@@ -12,7 +12,7 @@ const STANDARD_NAME: &str = "RESO.OData.Metadata.StandardName";
 const LOOKUP_NAME: &str = "RESO.OData.Metadata.LookupName";
 
 /// The schema as an EDMX document. Resources that are not declared are left out.
-pub(crate) fn document(schema: &Schema) -> String {
+pub fn document(schema: &Schema) -> String {
     let mut out = String::with_capacity(64 * 1024);
     let declared = || schema.resources.iter().filter(|r| r.declared);
     out.push_str(

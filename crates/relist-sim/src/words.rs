@@ -256,10 +256,10 @@ pub(crate) fn remarks(out: &mut Vec<u8>, seed: u64, edit: u16) {
     escaped(out, pick(roll(seed, 1), OPENINGS));
     let sentences = 3 + roll(seed, 2) % 2;
     let mut at = roll(seed, 3) + u64::from(edit);
-    for _ in 0..sentences {
+    for nth in 0..sentences {
         out.push(b' ');
-        // Five is prime to the number of sentences, so that none comes twice.
-        at = at.wrapping_add(5);
+        // Four steps together are less than once around, so that none comes twice.
+        at = at.wrapping_add(1 + roll(seed, 5 + nth) % (MIDDLES.len() as u64 / 5));
         let index = usize::try_from(at % MIDDLES.len() as u64).unwrap_or(0);
         escaped(out, MIDDLES.get(index).copied().unwrap_or_default());
     }

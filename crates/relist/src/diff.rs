@@ -5,11 +5,8 @@
 //! Null and absent are the same: neither says anything. The canonical hash is the hash of all
 //! canonical forms, so records with one hash are records without a change.
 
-use xxhash_rust::xxh3::Xxh3;
-
-use crate::decode::Entity;
 use crate::record::codec::{put_bytes, put_signed, put_u64};
-use crate::record::{Body, Cell};
+use crate::record::{Body, Cell, Tag};
 use crate::schema::{FieldId, FieldType, Resource};
 use crate::value::Value;
 
@@ -48,7 +45,7 @@ pub(crate) struct Diff {
 
 impl Diff {
     /// Compares a stored record with what the feed says now.
-    pub(crate) fn between(previous: Body<'_>, entity: &Entity, resource: &Resource) -> Diff {
+    pub(crate) fn between(previous: Body<'_>, entity: Body<'_>, resource: &Resource) -> Diff {
         let mut out = Diff::default();
         let mut old = previous.cells().peekable();
         let mut new = entity.cells().peekable();
@@ -106,29 +103,63 @@ pub(crate) fn canonical_hash<'a>(
     cells: impl Iterator<Item = (FieldId, Cell<'a>)>,
     resource: &Resource,
 ) -> u128 {
-    let mut hasher = Xxh3::new();
-    let mut scratch = Vec::with_capacity(64);
+    let mut canonical = Canonical::default();
     for (field, cell) in cells {
-        if cell.is_null() {
-            continue;
-        }
         let ty = resource.field(field).map_or(&FieldType::Json, |f| &f.ty);
-        scratch.clear();
-        scratch.extend_from_slice(&field.0.to_le_bytes());
-        canonical(cell, ty, &mut scratch);
-        hasher.update(&scratch);
+        canonical.add(field, cell, ty);
     }
-    hasher.digest128()
+    canonical.hash()
+}
+
+/// Makes [`canonical_hash`] cell by cell; its buffer can be used again.
+#[derive(Debug, Default)]
+pub(crate) struct Canonical(Vec<u8>);
+
+impl Canonical {
+    pub(crate) fn add(&mut self, field: FieldId, cell: Cell<'_>, ty: &FieldType) {
+        if !cell.is_null() {
+            self.0.extend_from_slice(&field.0.to_le_bytes());
+            canonical(cell, ty, &mut self.0);
+        }
+    }
+
+    /// The hash of what was added; begins anew.
+    pub(crate) fn hash(&mut self) -> u128 {
+        let hash = xxhash_rust::xxh3::xxh3_128(&self.0);
+        self.0.clear();
+        hash
+    }
+}
+
+/// What stands before the payload in the canonical form, where that is all the difference.
+fn as_it_is(tag: Tag, ty: &FieldType) -> Option<&'static [u8]> {
+    use FieldType as F;
+    Some(match (tag, ty) {
+        (Tag::Int, F::Int | F::Decimal) => &[2, 0],
+        (Tag::String, F::String | F::Lookup(_)) => &[7],
+        (Tag::StringList, F::StringList | F::LookupList(_)) => &[8],
+        (Tag::Date, F::Date) => &[3],
+        _ => return None,
+    })
 }
 
 /// Appends a form that is equal for equal values and for no others.
 fn canonical(cell: Cell<'_>, ty: &FieldType, out: &mut Vec<u8>) {
+    if let Some(head) = as_it_is(cell.tag, ty) {
+        out.extend_from_slice(head);
+        out.extend_from_slice(cell.payload);
+        return;
+    }
     // A point is compared by its text: GeoJSON may say more than two coordinates.
     let value = if *ty == FieldType::GeoPoint {
         cell.value()
     } else {
         cell.value_as(ty)
     };
+    canonical_value(value, out);
+}
+
+fn canonical_value(value: Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Null => {}
         Value::Bool(v) => out.extend_from_slice(&[1, u8::from(v)]),
@@ -184,8 +215,9 @@ fn canonical(cell: Cell<'_>, ty: &FieldType, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::{DecodeContext, KeySpec};
+    use crate::decode::{DecodeContext, Decoder, KeySpec};
     use crate::keycode::Key;
+    use crate::record::RecordBuf;
     use crate::schema::Field;
 
     fn resource() -> Resource {
@@ -209,17 +241,18 @@ mod tests {
         }
     }
 
-    fn entity(text: &str) -> Entity {
+    fn body(text: &str) -> RecordBuf {
         let resource = resource();
         let spec = KeySpec::of(&resource);
         let context = DecodeContext::new(&resource);
-        Entity::decode(text, &context, (&Key::Int(1), &spec), &mut Vec::new()).unwrap()
+        let mut decoder = Decoder::new(&context);
+        decoder.decode(text, (&Key::Int(1), &spec)).unwrap().body
     }
 
     fn diff(before: &str, after: &str) -> Diff {
-        let (before, after) = (entity(before), entity(after));
-        let out = Diff::between(before.to_body().as_body(), &after, &resource());
-        let hash = |e: &Entity| canonical_hash(e.cells(), &resource());
+        let (before, after) = (body(before), body(after));
+        let out = Diff::between(before.as_body(), after.as_body(), &resource());
+        let hash = |body: &RecordBuf| canonical_hash(body.as_body().cells(), &resource());
         assert_eq!(out == Diff::default(), hash(&before) == hash(&after));
         out
     }
@@ -240,6 +273,39 @@ mod tests {
             ),
         ] {
             assert_eq!(diff(before, after), Diff::default(), "{before} {after}");
+        }
+    }
+
+    #[test]
+    fn the_short_way_to_the_canonical_form_is_the_long_one() {
+        let types = [
+            FieldType::Int,
+            FieldType::Decimal,
+            FieldType::String,
+            FieldType::Lookup("L".into()),
+            FieldType::StringList,
+            FieldType::LookupList("L".into()),
+            FieldType::Date,
+        ];
+        for text in [
+            "0",
+            "-7",
+            "123456789012",
+            "\"\"",
+            "\"Orem\"",
+            "[]",
+            "[\"a\",\"b\"]",
+        ] {
+            let own = body(&format!("{{\"City\":{text}}}"));
+            let cell = own.as_body().cell(FieldId(2)).unwrap();
+            for ty in &types {
+                if as_it_is(cell.tag, ty).is_some() {
+                    let (mut short, mut long) = (Vec::new(), Vec::new());
+                    canonical(cell, ty, &mut short);
+                    canonical_value(cell.value_as(ty), &mut long);
+                    assert_eq!(short, long, "{text} as {ty:?}");
+                }
+            }
         }
     }
 

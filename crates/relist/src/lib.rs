@@ -10,6 +10,7 @@ pub mod odata;
 pub mod record;
 pub mod decode;
 pub(crate) mod diff;
+pub(crate) mod column;
 pub mod store;
 pub mod query;
 pub mod watch;

@@ -55,6 +55,7 @@ fn context() -> QueryContext {
     QueryContext {
         as_of: None,
         now: Timestamp(START + 12 * DAY),
+        clock: None,
     }
 }
 

@@ -169,7 +169,7 @@ fn a_disk_that_fills_up_says_so_and_takes_more_when_there_is_space() {
     };
     let path = folder.path().join(FILE);
     let ballast = folder.path().join("ballast");
-    for (free, already) in [(200, 0), (600, 0), (900, 2), (50, 5)] {
+    for (free, already) in [(200, 0), (400, 0), (300, 1), (50, 2)] {
         let store = Store::create(&path, Timestamp(0)).unwrap();
         let ingest = |number: u32| {
             let page = fresh::page(number);

@@ -132,19 +132,19 @@ fn reborn(path: &Path, format: u8, oldest_reader: u8) {
 #[test]
 fn a_store_from_the_future_is_refused_unless_it_says_we_can_read_it() {
     let (_folder, path) = closed();
-    reborn(&path, 1, 1);
-    drop(Store::open(&path).unwrap());
     reborn(&path, 2, 2);
+    drop(Store::open(&path).unwrap());
+    reborn(&path, 3, 3);
     refused(
         &path,
-        &format!("{FILE} is of format 2, this build reads 1 to 1"),
+        &format!("{FILE} is of format 3, this build reads 2 to 2"),
     );
     reborn(&path, 200, 7);
-    refused(&path, "is of format 200, this build reads 1 to 1");
+    refused(&path, "is of format 200, this build reads 2 to 2");
     reborn(&path, 0, 0);
-    refused(&path, "is of format 0, this build reads 1 to 1");
+    refused(&path, "is of format 0, this build reads 2 to 2");
     // A later writer that says what we can read is read, and so is our own.
-    reborn(&path, 2, 1);
+    reborn(&path, 3, 2);
     for (_, open) in OPENS {
         assert_eq!(
             open(&path)
@@ -156,7 +156,7 @@ fn a_store_from_the_future_is_refused_unless_it_says_we_can_read_it() {
             600
         );
     }
-    reborn(&path, 1, 1);
+    reborn(&path, 2, 2);
     let store = Store::open(&path).unwrap();
     fresh::verified(&store);
 }

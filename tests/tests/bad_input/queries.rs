@@ -13,6 +13,7 @@ fn ask(mirror: &Mirror, options: &str) -> Result<u64, Error> {
     let context = QueryContext {
         as_of: None,
         now: Timestamp(0),
+        clock: None,
     };
     let rows = mirror.fresh.snapshot().query(&query, &context)?;
     Ok(rows.rows.len() as u64)
@@ -173,6 +174,7 @@ fn a_resource_that_is_not_there_is_named_with_those_that_are() {
     let context = QueryContext {
         as_of: None,
         now: Timestamp(0),
+        clock: None,
     };
     match mirror.fresh.snapshot().query(&query, &context) {
         Err(Error::UnknownResource { name, known }) => {

@@ -231,6 +231,7 @@ fn no_number_is_rounded_or_refused() {
         let context = QueryContext {
             as_of: None,
             now: Timestamp(0),
+            clock: None,
         };
         let rows = mirror
             .fresh

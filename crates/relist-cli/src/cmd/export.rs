@@ -32,6 +32,7 @@ pub(super) fn run(app: &mut App<'_>, args: &Export) -> Result<Exit, Failure> {
     let context = QueryContext {
         as_of: app.as_of(args.as_of.as_deref())?,
         now: app.now(),
+        clock: None,
     };
     let store = app.open()?;
     let snapshot = store.snapshot()?;

@@ -1,5 +1,6 @@
 //! The commands, one a file.
 
+mod bench;
 mod changes;
 mod completions;
 mod demo;
@@ -49,6 +50,7 @@ pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Fail
         Command::Schedule(args) => schedule::run(app, &args),
         Command::Media(args) => media::run(app, &args),
         Command::Demo(args) => demo::run(app, &args),
+        Command::Bench(args) => bench::run(app, &args),
         Command::Completions(args) => completions::run(app, &args),
     }
 }

@@ -18,6 +18,7 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Query) -> Result<Exit, Failure
     let context = QueryContext {
         as_of: app.as_of(args.as_of.as_deref())?,
         now: app.now(),
+        clock: None,
     };
     let store = app.open()?;
     let snapshot = store.snapshot()?;

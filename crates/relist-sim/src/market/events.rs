@@ -200,7 +200,7 @@ impl Market {
 
     /// A hash for what happens now.
     fn draw(&self, salt: u64) -> u64 {
-        mix(self.seed ^ mix(salt) ^ mix(self.truth.len() as u64) ^ u64::from(self.now))
+        mix(self.seed ^ mix(salt) ^ mix(self.truth_len() as u64) ^ u64::from(self.now))
     }
 
     pub(super) fn play_slot(&mut self, slot: u32, event: Event, hash: u64) -> bool {

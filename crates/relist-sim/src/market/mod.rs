@@ -98,6 +98,8 @@ pub struct Market {
     /// The listings that are served, by PhotosChangeTimestamp.
     by_photos: BTreeSet<(Seconds, u32)>,
     truth: Vec<Change>,
+    /// Changes before those of `truth`, which were forgotten.
+    forgotten: usize,
 }
 
 /// The resources, by their place in the schema.
@@ -173,6 +175,7 @@ impl Market {
             by_modified: BTreeSet::new(),
             by_photos: BTreeSet::new(),
             truth: Vec::new(),
+            forgotten: 0,
         };
         let mut key = 1_000_000;
         for slot in 0..size.listings {
@@ -229,8 +232,29 @@ impl Market {
     /// The bodies of OData pages of so many listings (at least 1), in the order of their keys;
     /// each is made when it is asked for.
     pub fn property_pages(&self, size: usize) -> impl Iterator<Item = Vec<u8>> + '_ {
+        self.pages(self.listings.iter().filter(|l| l.alive), size)
+    }
+
+    /// As [`property_pages`](Self::property_pages), of the listings with these keys that are
+    /// served, in the order of `keys`.
+    pub fn property_pages_of<'a>(
+        &'a self,
+        keys: &'a [u32],
+        size: usize,
+    ) -> impl Iterator<Item = Vec<u8>> + 'a {
+        let found = keys
+            .iter()
+            .filter_map(|key| self.listing(self.slot_of(*key)?).filter(|l| l.alive));
+        self.pages(found, size)
+    }
+
+    fn pages<'a>(
+        &'a self,
+        rows: impl Iterator<Item = &'a Listing> + 'a,
+        size: usize,
+    ) -> impl Iterator<Item = Vec<u8>> + 'a {
         let size = size.max(1);
-        let mut rows = self.listings.iter().filter(|l| l.alive).peekable();
+        let mut rows = rows.peekable();
         std::iter::from_fn(move || {
             rows.peek()?;
             Some(self.page_of(&mut rows.by_ref().take(size), size))
@@ -257,13 +281,21 @@ impl Market {
     /// How many changes the market made so far: a place to ask [`truth_since`](Self::truth_since)
     /// from.
     pub fn truth_len(&self) -> usize {
-        self.truth.len()
+        self.forgotten + self.truth.len()
     }
 
     /// The changes made since the market had made that many, in their order. What it started with
     /// is no change.
     pub fn truth_since(&self, place: usize) -> &[Change] {
+        let place = place.saturating_sub(self.forgotten);
         self.truth.get(place..).unwrap_or_default()
+    }
+
+    /// Forgets the changes made so far, which are most of a large market's memory. Places stay
+    /// what they are, and so does all that happens from here on.
+    pub fn forget_truth(&mut self) {
+        self.forgotten += self.truth.len();
+        self.truth = Vec::new();
     }
 
     fn listing(&self, slot: u32) -> Option<&Listing> {

@@ -90,7 +90,7 @@ struct Fold {
 }
 
 /// Folds changes, in the order they happened, into their net effect.
-pub fn net(changes: &[Change]) -> Net {
+pub fn net<'a>(changes: impl IntoIterator<Item = &'a Change>) -> Net {
     let mut folds: BTreeMap<RowName, Fold> = BTreeMap::new();
     for change in changes {
         let name = (change.resource, change.key.clone());

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::MAX_DEPTH;
 use super::key::KeySpec;
 use super::members::{Fault, members};
+use super::scan::Scanner;
 use crate::keycode::Key;
 use crate::record::codec::{Reader, put_bytes, put_u64};
 use crate::record::{Cell, RecordBuf, Tag, natural_type, put_number, put_string};
@@ -18,190 +19,312 @@ use crate::schema::{FieldId, FieldType, Resource};
 pub(crate) struct DecodeContext<'r> {
     pub(crate) resource: &'r Resource,
     by_name: HashMap<&'r str, FieldId>,
+    /// By field: its name as JSON text, with the colon, where nothing in it has to be escaped.
+    tokens: Vec<Option<Vec<u8>>>,
 }
 
 impl<'r> DecodeContext<'r> {
     pub(crate) fn new(resource: &'r Resource) -> Self {
         let ids = (0..=u16::MAX).map(FieldId);
-        let by_name = resource
-            .fields
-            .iter()
-            .zip(ids)
-            .map(|(f, id)| (f.name.as_str(), id))
-            .collect();
-        DecodeContext { resource, by_name }
+        let names = resource.fields.iter().map(|field| field.name.as_str());
+        let plain = |name: &&str| name.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\');
+        let token = |name: &str| format!("\"{name}\":").into_bytes();
+        DecodeContext {
+            resource,
+            by_name: names.clone().zip(ids).collect(),
+            tokens: names.map(|n| Some(n).filter(plain).map(token)).collect(),
+        }
     }
 
-    /// The field of that name, trying `guess` first: records of a feed repeat their shape.
-    fn find(&self, name: &str, guess: Option<FieldId>) -> Option<FieldId> {
-        let hit = |id: &FieldId| self.resource.field(*id).is_some_and(|f| f.name == name);
-        guess
-            .filter(hit)
-            .or_else(|| self.by_name.get(name).copied())
+    /// The type that a field's values are encoded by; inferred ones show it themselves.
+    fn declared(&self, id: FieldId) -> Option<&'r FieldType> {
+        let field = self.resource.field(id)?;
+        field.declared.then_some(&field.ty)
     }
 }
 
-/// A decoded entity, not stored: its cells in ascending order of field.
+/// A decoded entity, not stored.
 #[derive(Debug, Default)]
 pub(crate) struct Entity {
-    buffer: Vec<u8>,
-    cells: Vec<(FieldId, usize, usize)>,
+    /// Its fields, as they are stored.
+    pub(crate) body: RecordBuf,
     /// Fields that the resource does not know yet, with the type they show.
     pub(crate) unknown: Vec<(String, Option<FieldType>)>,
     /// Whether any field was sent as null: then an absent field was withheld, not cleared.
     pub(crate) spells_nulls: bool,
 }
 
-impl Entity {
+/// A name that a record probably has next.
+#[derive(Debug)]
+struct Step {
+    /// `None` for control information and fields that are not known.
+    field: Option<FieldId>,
+    /// The name's text where there is no field.
+    other: Vec<u8>,
+}
+
+/// Decodes the records of a resource, one after the other: each is a guess for the next.
+#[derive(Debug)]
+pub(crate) struct Decoder<'r> {
+    context: &'r DecodeContext<'r>,
+    shape: Vec<Step>,
+    /// The cells of the record, in the order they came.
+    buffer: Vec<u8>,
+    /// By field: where its cell is in the buffer.
+    cells: Vec<(usize, usize)>,
+    /// By field: one bit, whether it is there.
+    present: Vec<u64>,
+    unknown: Vec<(String, Option<FieldType>)>,
+    spells_nulls: bool,
+}
+
+/// Names that are tried before one is looked up: so many fields may be left out in a row.
+const AHEAD: usize = 6;
+/// A record with more names than this that are not where they were has another shape.
+const MISSES: usize = 16;
+
+impl<'r> Decoder<'r> {
+    pub(crate) fn new(context: &'r DecodeContext<'r>) -> Self {
+        let fields = context.resource.fields.len();
+        Decoder {
+            context,
+            shape: Vec::new(),
+            buffer: Vec::new(),
+            cells: vec![(0, 0); fields],
+            present: vec![0; fields.div_ceil(64)],
+            unknown: Vec::new(),
+            spells_nulls: false,
+        }
+    }
+
     /// Decodes one record.
     ///
-    /// `shape` is the field order of the record before, a guess that makes look-ups cheap; it is
-    /// updated. Members whose name has an `@` are control information and are not fields
+    /// Members whose name has an `@` are control information and are not fields
     /// (OData JSON Format, 4.6).
     ///
     /// # Errors
     /// The field and the reason, when the record must be quarantined.
-    pub(crate) fn decode(
-        text: &str,
-        context: &DecodeContext<'_>,
-        key: (&Key, &KeySpec),
-        shape: &mut Vec<FieldId>,
-    ) -> Result<Entity, Fault> {
-        let members = members(text)?;
-        let mut entity = Entity {
-            buffer: Vec::with_capacity(text.len()),
-            ..Entity::default()
-        };
-        let mut order = Vec::with_capacity(members.len());
-        for (position, (name, raw)) in members.iter().enumerate() {
+    pub(crate) fn decode(&mut self, text: &str, key: (&Key, &KeySpec)) -> Result<Entity, Fault> {
+        self.begin();
+        if self.scan(text).is_none() {
+            self.begin();
+            self.parse(text)?;
+        }
+        self.put_key(key);
+        Ok(self.finish())
+    }
+
+    fn begin(&mut self) {
+        self.buffer.clear();
+        self.present.fill(0);
+        self.unknown.clear();
+        self.spells_nulls = false;
+    }
+
+    /// One pass over the text. `None` when there is any doubt about it.
+    fn scan(&mut self, text: &str) -> Option<()> {
+        let mut scanner = Scanner::new(text, 0);
+        let (mut place, mut misses) = (0, 0);
+        let mut more = !scanner.open(b'{', b'}')?;
+        while more {
+            let found = self.guess(&mut scanner, place);
+            let (field, name) = if let Some((field, at)) = found {
+                place = at + 1;
+                (field, None)
+            } else {
+                let start = scanner.at();
+                let name = text.get(scanner.name()?)?;
+                let known = Some(name).filter(|name| !name.contains('@'));
+                let field = known.and_then(|name| self.context.by_name.get(name).copied());
+                misses += 1;
+                place = self.note_step(place, misses, field, || {
+                    text.as_bytes()
+                        .get(start..scanner.at())
+                        .unwrap_or_default()
+                        .to_vec()
+                });
+                (field, known)
+            };
+            let span = scanner.value()?;
+            let raw = text.get(span.range)?;
+            match (field, name) {
+                (Some(field), _) => self.put(field, raw, span.escaped).ok()??,
+                (None, Some(name)) => self.note_unknown(name, raw).ok()?,
+                (None, None) => {}
+            }
+            more = scanner.more(b'}')?;
+        }
+        (scanner.at() == text.len()).then_some(())
+    }
+
+    /// Passes the name that was guessed; answers with its field and its place in the shape.
+    fn guess(&self, scanner: &mut Scanner<'_>, place: usize) -> Option<(Option<FieldId>, usize)> {
+        let ahead = self.shape.iter().enumerate().skip(place).take(AHEAD);
+        for (at, step) in ahead {
+            let token = match step.field {
+                Some(id) => self.context.tokens.get(usize::from(id.0))?.as_deref()?,
+                None => step.other.as_slice(),
+            };
+            if scanner.expect(token) {
+                return Some((step.field, at));
+            }
+        }
+        None
+    }
+
+    /// Puts a name that was not guessed into the shape; answers with the place after it.
+    fn note_step(
+        &mut self,
+        place: usize,
+        misses: usize,
+        field: Option<FieldId>,
+        text: impl FnOnce() -> Vec<u8>,
+    ) -> usize {
+        if misses == MISSES {
+            self.shape.truncate(place);
+        }
+        let place = place.min(self.shape.len());
+        if let Some(id) = field {
+            let plain = self.context.tokens.get(usize::from(id.0));
+            if plain.is_some_and(Option::is_some) {
+                let step = Step {
+                    field,
+                    other: Vec::new(),
+                };
+                self.shape.insert(place, step);
+                return place + 1;
+            }
+            return place;
+        }
+        let other = text();
+        // A name that is no field's yet must be looked at each time.
+        if other.contains(&b'@') {
+            self.shape.insert(place, Step { field, other });
+            return place + 1;
+        }
+        place
+    }
+
+    /// Reads with serde_json: it says what is wrong.
+    fn parse(&mut self, text: &str) -> Result<(), Fault> {
+        for (name, raw) in members(text)? {
             if name.contains('@') {
                 continue;
             }
-            let Some(id) = context.find(name, shape.get(position).copied()) else {
-                entity.note_unknown(name, raw.get())?;
+            let raw = raw.get();
+            let Some(field) = self.context.by_name.get(name.as_ref()).copied() else {
+                self.note_unknown(&name, raw)?;
                 continue;
             };
-            order.push(id);
-            let ty = context
-                .resource
-                .field(id)
-                .filter(|f| f.declared)
-                .map(|f| &f.ty);
-            let start = entity.buffer.len();
-            put_json(&mut entity.buffer, raw.get(), ty)
-                .map_err(|reason| (Some(name.to_string()), reason))?;
-            entity.spells_nulls |= entity.buffer.get(start) == Some(&(Tag::Null as u8));
-            entity.cells.push((id, start, entity.buffer.len()));
+            let fault = |reason| (Some(name.to_string()), reason);
+            if self.put(field, raw, true).map_err(fault)?.is_none() {
+                let reason = "is given twice, with two values".to_owned();
+                return Err((Some(name.into_owned()), reason));
+            }
         }
-        *shape = order;
-        entity.put_key(context, key);
-        entity.sort(context)?;
-        Ok(entity)
+        Ok(())
+    }
+
+    /// Puts a field's cell; `None` when the field has another one already.
+    fn put(&mut self, field: FieldId, raw: &str, escaped: bool) -> Result<Option<()>, String> {
+        let start = self.buffer.len();
+        put_json(&mut self.buffer, raw, escaped, self.context.declared(field))?;
+        let own = self.buffer.get(start..).unwrap_or_default();
+        self.spells_nulls |= own == [Tag::Null as u8];
+        let at = usize::from(field.0);
+        let (Some(bits), Some(cell)) = (self.present.get_mut(at / 64), self.cells.get_mut(at))
+        else {
+            return Ok(Some(()));
+        };
+        let bit = 1 << (at % 64);
+        if *bits & bit != 0 {
+            return Ok((self.buffer.get(cell.0..cell.1) == Some(own)).then_some(()));
+        }
+        *bits |= bit;
+        *cell = (start, self.buffer.len());
+        Ok(Some(()))
     }
 
     /// The key is a field of the record even when the page gave it only in `@odata.id`.
-    fn put_key(&mut self, context: &DecodeContext<'_>, (key, spec): (&Key, &KeySpec)) {
-        let Some(id) = context.by_name.get(spec.field.as_str()).copied() else {
+    fn put_key(&mut self, (key, spec): (&Key, &KeySpec)) {
+        let Some(id) = self.context.by_name.get(spec.field.as_str()) else {
             return;
         };
-        if self.cells.iter().any(|(field, ..)| *field == id) {
+        let at = usize::from(id.0);
+        let (Some(bits), Some(cell)) = (self.present.get_mut(at / 64), self.cells.get_mut(at))
+        else {
+            return;
+        };
+        let bit = 1 << (at % 64);
+        if *bits & bit != 0 {
             return;
         }
+        *bits |= bit;
         let start = self.buffer.len();
         match key {
             Key::Int(value) => put_number(&mut self.buffer, &value.to_string()),
             Key::Str(text) => put_string(&mut self.buffer, text, Some(&FieldType::String)),
         }
-        self.cells.push((id, start, self.buffer.len()));
-    }
-
-    /// Sorts by field; a field given twice with two values is a fault, with one value is one.
-    fn sort(&mut self, context: &DecodeContext<'_>) -> Result<(), Fault> {
-        self.cells.sort_by_key(|(id, ..)| *id);
-        let twice = self
-            .cells
-            .array_windows()
-            .find(|[a, b]| a.0 == b.0 && self.buffer.get(a.1..a.2) != self.buffer.get(b.1..b.2));
-        if let Some([(id, ..), _]) = twice {
-            let name = context.resource.field(*id).map(|f| f.name.clone());
-            return Err((name, "is given twice, with two values".to_owned()));
-        }
-        self.cells.dedup_by_key(|(id, ..)| *id);
-        Ok(())
+        *cell = (start, self.buffer.len());
     }
 
     fn note_unknown(&mut self, name: &str, raw: &str) -> Result<(), Fault> {
         let mut scratch = Vec::new();
-        put_json(&mut scratch, raw, None).map_err(|reason| (Some(name.to_owned()), reason))?;
+        put_json(&mut scratch, raw, true, None)
+            .map_err(|reason| (Some(name.to_owned()), reason))?;
         let ty = Cell::read(&mut Reader::new(&scratch)).and_then(natural_type);
         self.unknown.push((name.to_owned(), ty));
         Ok(())
     }
 
-    /// The cells, in ascending order of field.
-    pub(crate) fn cells(&self) -> impl Iterator<Item = (FieldId, Cell<'_>)> {
-        self.cells.iter().filter_map(|(id, start, end)| {
-            let bytes = self.buffer.get(*start..*end)?;
-            Some((*id, Cell::read(&mut Reader::new(bytes))?))
-        })
-    }
-
-    /// The cell of one field.
-    pub(crate) fn cell(&self, field: FieldId) -> Option<Cell<'_>> {
-        let at = self
-            .cells
-            .binary_search_by_key(&field, |(id, ..)| *id)
-            .ok()?;
-        let (_, start, end) = self.cells.get(at)?;
-        Cell::read(&mut Reader::new(self.buffer.get(*start..*end)?))
-    }
-
-    /// The body to store.
-    pub(crate) fn to_body(&self) -> RecordBuf {
-        RecordBuf::from_cells(self.cells())
-    }
-}
-
-/// The key of a record, read without decoding the record.
-pub(crate) fn scan_key(text: &str, spec: &KeySpec) -> Result<Key, Fault> {
-    let members = members(text)?;
-    let find = |name: &str| {
-        members
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, raw)| raw.get())
-    };
-    let fault = |name: &str| {
-        let name = name.to_owned();
-        move |reason| (Some(name), reason)
-    };
-    if let Some(raw) = find(&spec.field) {
-        let mut all = members.iter().filter(|(n, _)| *n == spec.field);
-        if all.any(|(_, other)| other.get() != raw) {
-            return Err((
-                Some(spec.field.clone()),
-                "is given twice, with two values".to_owned(),
-            ));
+    /// The cells in ascending order of field.
+    fn finish(&mut self) -> Entity {
+        let count: u32 = self.present.iter().map(|bits| bits.count_ones()).sum();
+        let mut body = RecordBuf::begin(self.buffer.len() + 2 * count as usize);
+        let mut previous = 0;
+        for (bits, base) in self.present.iter().zip((0_u16..).step_by(64)) {
+            let mut bits = *bits;
+            while bits != 0 {
+                let low = bits.trailing_zeros();
+                bits &= bits - 1;
+                let field = base + u16::try_from(low).unwrap_or(0);
+                let (start, end) = self
+                    .cells
+                    .get(usize::from(field))
+                    .copied()
+                    .unwrap_or((0, 0));
+                let cell = self.buffer.get(start..end).unwrap_or_default();
+                body.push(field - previous, cell);
+                previous = field;
+            }
         }
-        return spec.read(raw).map_err(fault(&spec.field));
-    }
-    if let Some((twin, raw)) = spec.twin.as_deref().and_then(|t| Some((t, find(t)?))) {
-        return spec.read(raw).map_err(fault(twin));
-    }
-    match find("@odata.id").and_then(|raw| serde_json::from_str::<String>(raw).ok()) {
-        Some(id) => spec.read_id(&id).map_err(fault(&spec.field)),
-        None => Err((Some(spec.field.clone()), "the key is missing".to_owned())),
+        Entity {
+            body,
+            unknown: std::mem::take(&mut self.unknown),
+            spells_nulls: self.spells_nulls,
+        }
     }
 }
 
 /// Appends any JSON value as a cell.
-fn put_json(out: &mut Vec<u8>, raw: &str, ty: Option<&FieldType>) -> Result<(), String> {
+///
+/// `escaped` says that a string may have escapes.
+fn put_json(
+    out: &mut Vec<u8>,
+    raw: &str,
+    escaped: bool,
+    ty: Option<&FieldType>,
+) -> Result<(), String> {
     match raw.as_bytes().first() {
         Some(b'n') => out.push(Tag::Null as u8),
         Some(b't') => out.push(Tag::True as u8),
         Some(b'f') => out.push(Tag::False as u8),
+        Some(b'"') if !escaped => put_string(out, inner(raw), ty),
         Some(b'"') => put_string(out, &unescape(raw)?, ty),
         Some(b'[') => {
+            if put_plain_list(out, raw).is_some() {
+                return Ok(());
+            }
             if let Some(items) = string_list(raw) {
                 out.push(Tag::StringList as u8);
                 put_u64(out, items.len() as u64);
@@ -218,8 +341,45 @@ fn put_json(out: &mut Vec<u8>, raw: &str, ty: Option<&FieldType>) -> Result<(), 
     Ok(())
 }
 
+/// What stands between the quotes.
+fn inner(raw: &str) -> &str {
+    raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default()
+}
+
+/// Appends a list of strings without escapes as a cell; otherwise appends nothing.
+fn put_plain_list(out: &mut Vec<u8>, raw: &str) -> Option<()> {
+    let start = out.len();
+    let listed = list_items(out, raw);
+    if listed.is_none() {
+        out.truncate(start);
+    }
+    listed
+}
+
+fn list_items(out: &mut Vec<u8>, raw: &str) -> Option<()> {
+    let mut scanner = Scanner::new(raw, 0);
+    out.push(Tag::StringList as u8);
+    let counter = out.len();
+    // A count of one byte, put right at the end.
+    out.push(0);
+    let mut count = 0_u8;
+    let mut more = !scanner.open(b'[', b']')?;
+    while more {
+        let span = scanner.value()?;
+        let item = raw.get(span.range)?;
+        if span.escaped || !item.starts_with('"') || count == 0x7f {
+            return None;
+        }
+        put_bytes(out, inner(item).as_bytes());
+        count += 1;
+        more = scanner.more(b']')?;
+    }
+    *out.get_mut(counter)? = count;
+    (scanner.at() == raw.len()).then_some(())
+}
+
 fn unescape(raw: &str) -> Result<Cow<'_, str>, String> {
-    let inner = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
+    let inner = inner(raw);
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         return Ok(Cow::Borrowed(inner));
     }
@@ -270,6 +430,7 @@ fn put_nested(out: &mut Vec<u8>, raw: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::members::scan_key;
     use super::*;
     use crate::schema::Field;
     use crate::value::Value;
@@ -298,7 +459,7 @@ mod tests {
         let spec = KeySpec::of(&resource);
         let context = DecodeContext::new(&resource);
         let key = scan_key(text, &spec)?;
-        Entity::decode(text, &context, (&key, &spec), &mut Vec::new())
+        Decoder::new(&context).decode(text, (&key, &spec))
     }
 
     #[test]
@@ -308,10 +469,16 @@ mod tests {
                 "New":{"a": [1, "b c"]}}"#,
         )
         .unwrap();
-        let ids: Vec<u16> = entity.cells().map(|(id, _)| id.0).collect();
+        let ids: Vec<u16> = entity.body.as_body().cells().map(|(id, _)| id.0).collect();
         assert_eq!(ids, [0, 1, 2]);
-        assert_eq!(entity.cell(FieldId(0)).unwrap().to_json(), "2950000.0");
-        assert_eq!(entity.cell(FieldId(2)).unwrap().value(), Value::str("Orem"));
+        assert_eq!(
+            entity.body.as_body().cell(FieldId(0)).unwrap().to_json(),
+            "2950000.0"
+        );
+        assert_eq!(
+            entity.body.as_body().cell(FieldId(2)).unwrap().value(),
+            Value::str("Orem")
+        );
         assert_eq!(entity.unknown, [("New".to_owned(), Some(FieldType::Json))]);
     }
 
@@ -323,7 +490,7 @@ mod tests {
         ] {
             let entity = decode(text).unwrap();
             assert_eq!(
-                entity.cell(FieldId(1)).unwrap().value(),
+                entity.body.as_body().cell(FieldId(1)).unwrap().value(),
                 Value::Int(543_141)
             );
         }

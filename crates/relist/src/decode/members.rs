@@ -6,6 +6,9 @@ use std::fmt;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::key::KeySpec;
+use crate::keycode::Key;
+
 /// What is wrong with a record: the field, when it is one, and the reason.
 pub(crate) type Fault = (Option<String>, String);
 
@@ -33,6 +36,38 @@ pub(crate) fn members(text: &str) -> Result<Vec<(Cow<'_, str>, &RawValue)>, Faul
     serde_json::Deserializer::from_str(text)
         .deserialize_map(Members)
         .map_err(|e| (None, format!("is not JSON: {e}")))
+}
+
+/// The key of a record, read without decoding the record.
+pub(crate) fn scan_key(text: &str, spec: &KeySpec) -> Result<Key, Fault> {
+    let members = members(text)?;
+    let find = |name: &str| {
+        members
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, raw)| raw.get())
+    };
+    let fault = |name: &str| {
+        let name = name.to_owned();
+        move |reason| (Some(name), reason)
+    };
+    if let Some(raw) = find(&spec.field) {
+        let mut all = members.iter().filter(|(n, _)| *n == spec.field);
+        if all.any(|(_, other)| other.get() != raw) {
+            return Err((
+                Some(spec.field.clone()),
+                "is given twice, with two values".to_owned(),
+            ));
+        }
+        return spec.read(raw).map_err(fault(&spec.field));
+    }
+    if let Some((twin, raw)) = spec.twin.as_deref().and_then(|t| Some((t, find(t)?))) {
+        return spec.read(raw).map_err(fault(twin));
+    }
+    match find("@odata.id").and_then(|raw| serde_json::from_str::<String>(raw).ok()) {
+        Some(id) => spec.read_id(&id).map_err(fault(&spec.field)),
+        None => Err((Some(spec.field.clone()), "the key is missing".to_owned())),
+    }
 }
 
 /// A member name, borrowed unless it has escapes.

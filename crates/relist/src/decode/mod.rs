@@ -2,14 +2,16 @@
 //!
 //! It goes in two steps, so that records that did not change are never decoded:
 //! [`SplitPage::split`] finds the page's records, their keys and the hash of their bytes;
-//! `Entity::decode` turns one record's bytes into typed cells.
+//! `Decoder::decode` turns one record's bytes into typed cells.
 
 mod entity;
+mod envelope;
 mod key;
 mod members;
 mod page;
+mod scan;
 
-pub(crate) use entity::{DecodeContext, Entity};
+pub(crate) use entity::{DecodeContext, Decoder, Entity};
 pub use key::KeySpec;
 pub use page::{RawEntity, Rejected, SplitPage};
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::entity::scan_key;
 use super::key::KeySpec;
+use super::members::scan_key;
+use super::scan::is_json;
 use crate::error::DecodeError;
 use crate::keycode::Key;
 
@@ -141,7 +142,9 @@ impl SplitPage {
         let mut at = 0;
         let entities = texts.iter().map(|text| {
             let mut entity = raw_entity(at, text, &key_spec, false);
-            if let Err(e) = serde_json::from_str::<IgnoredAny>(text) {
+            if !is_json(text)
+                && let Err(e) = serde_json::from_str::<IgnoredAny>(text)
+            {
                 entity.key = Err((None, plain_reason(&e)));
             }
             at += text.len() + 1;
@@ -191,7 +194,35 @@ struct PageParts {
     partial: bool,
 }
 
+/// One pass without values where the page is as pages are; else serde_json, which says what is
+/// wrong.
 fn split_text(
+    resource: &str,
+    body: &str,
+    key_spec: Option<Arc<KeySpec>>,
+) -> Result<PageParts, PageFault> {
+    let Some(found) = super::envelope::scan(resource, body, key_spec.as_ref()) else {
+        return parse_text(resource, body, key_spec);
+    };
+    let seed = u64::from(found.partial);
+    let entities = found.records.into_iter().map(|(range, key)| {
+        let text = body.get(range.clone()).unwrap_or_default();
+        RawEntity {
+            hash: xxhash_rust::xxh3::xxh3_128_with_seed(text.as_bytes(), seed),
+            key: key.unwrap_or_else(|| scan_key(text, &found.key_spec)),
+            range,
+        }
+    });
+    Ok(PageParts {
+        entities: entities.collect(),
+        next_link: found.next_link,
+        count: found.count,
+        partial: found.partial,
+        key_spec: found.key_spec.clone(),
+    })
+}
+
+fn parse_text(
     resource: &str,
     body: &str,
     key_spec: Option<Arc<KeySpec>>,
@@ -355,7 +386,7 @@ fn error_message(raw: &str) -> String {
 
 /// Whether a context URL lists selected fields: `$metadata#Property(ListPrice,City)`
 /// (OData Protocol, 10.7). `Property(Media())` only expands.
-fn selects_fields(context: &str) -> bool {
+pub(super) fn selects_fields(context: &str) -> bool {
     let Some((_, list)) = context.split_once('(') else {
         return false;
     };
@@ -408,7 +439,9 @@ impl<'de> Visitor<'de> for EnvelopeVisitor<'_> {
                 }
                 // OData 4.01 lets a service leave out the `odata.` of its control information.
                 "@odata.nextLink" | "@nextLink" => out.next_link = map.next_value()?,
-                "@odata.count" | "@count" => out.count = count_of(map.next_value()?),
+                "@odata.count" | "@count" => {
+                    out.count = count_of(map.next_value::<&RawValue>()?.get())
+                }
                 "@odata.context" | "@context" => out.context = map.next_value()?,
                 "error" => out.error = Some(map.next_value()?),
                 _ => {
@@ -421,8 +454,8 @@ impl<'de> Visitor<'de> for EnvelopeVisitor<'_> {
 }
 
 /// Some services write the count as a string.
-fn count_of(raw: &RawValue) -> Option<u64> {
-    raw.get().trim_matches('"').parse().ok()
+pub(super) fn count_of(raw: &str) -> Option<u64> {
+    raw.trim_matches('"').parse().ok()
 }
 
 struct ValueSeed<'s> {

@@ -9,15 +9,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use rayon::prelude::*;
 
 use super::SlotSet;
-use crate::decode::{DecodeContext, Entity, KeySpec, RawEntity, SplitPage};
+use super::examine::Examiner;
+use crate::decode::{DecodeContext, Decoder, Entity, KeySpec, RawEntity, SplitPage};
 use crate::diff::{Diff, canonical_hash};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::keycode::Key;
-use crate::record::{Cell, RecordBuf, natural_type};
+use crate::record::{Body, Cell, RecordBuf, natural_type};
 use crate::schema::{FieldId, FieldType, Resource};
 use crate::store::{
-    Cause, DeleteOutcome, Head, MAX_FIELDS, Misfit, Operation, QUARANTINE_BYTES, Quarantined,
-    RunReport, Staged, WriteTxn, wider,
+    Cause, DeleteOutcome, Head, MAX_FIELDS, Misfit, Operation, Packed, QUARANTINE_BYTES,
+    Quarantined, RunReport, Staged, WriteTxn, wider,
 };
 use crate::value::{Timestamp, Value};
 
@@ -38,6 +39,11 @@ pub(crate) struct Applying<'a> {
     pub(crate) seen: Option<&'a mut SlotSet>,
     /// The highest source time of any record, changed or not.
     pub(crate) max_seen: Option<Timestamp>,
+    /// Records stamped up to then are counted in `settled`.
+    pub(crate) settled_by: Timestamp,
+    /// By page: its records, met for the first time, that were stamped up to `settled_by`, and
+    /// those put aside.
+    pub(crate) settled: Vec<u64>,
     /// Records put aside whose key is not known: a sweep cannot tell what they were.
     pub(crate) keyless: u64,
     /// What a record says when it is gone, where the feed marks it so.
@@ -53,8 +59,27 @@ impl<'a> Applying<'a> {
             report,
             seen: None,
             max_seen: None,
+            settled_by: Timestamp(i64::MAX),
+            settled: Vec::new(),
             keyless: 0,
             gone: None,
+        }
+    }
+
+    /// Notes the source time of a record of a page of the batch.
+    fn meet(&mut self, item: &Item<'_>, at: Option<Timestamp>) {
+        self.max_seen = self.max_seen.max(at);
+        if !item.again && at.is_some_and(|at| at <= self.settled_by) {
+            self.settle(item.page_at);
+        }
+    }
+
+    fn settle(&mut self, page_at: usize) {
+        if self.settled.len() <= page_at {
+            self.settled.resize(page_at + 1, 0);
+        }
+        if let Some(settled) = self.settled.get_mut(page_at) {
+            *settled += 1;
         }
     }
 }
@@ -69,11 +94,11 @@ pub struct GoneMark {
 }
 
 impl GoneMark {
-    fn marks(&self, entity: &Entity, resource: &Resource) -> bool {
+    fn marks(&self, body: Body<'_>, resource: &Resource) -> bool {
         let Some(id) = resource.field_id(&self.field) else {
             return false;
         };
-        let Some((cell, def)) = entity.cell(id).zip(resource.field(id)) else {
+        let Some((cell, def)) = body.cell(id).zip(resource.field(id)) else {
             return false;
         };
         match cell.value_as(&def.ty) {
@@ -94,6 +119,8 @@ struct Item<'p> {
     key: &'p Key,
     /// Whether the page gives the key twice, with different bytes.
     contested: bool,
+    /// Whether an earlier page of the walk gave it.
+    again: bool,
     head: Option<Head>,
     entity: Entity,
     source_time: Option<Timestamp>,
@@ -137,6 +164,7 @@ impl WriteTxn {
                 Ok(key) => key,
                 Err((field, reason)) => {
                     to.keyless += 1;
+                    to.settle(page_at);
                     let fault = (field.clone(), reason.clone());
                     self.put_aside(page, index, raw, fault, to)?;
                     continue;
@@ -163,6 +191,7 @@ impl WriteTxn {
                 raw,
                 key,
                 contested,
+                again: false,
                 head: None,
                 entity: Entity::default(),
                 source_time: None,
@@ -184,7 +213,8 @@ impl WriteTxn {
         for (item, head) in items.iter_mut().zip(heads) {
             item.head = head;
             if let (Some(head), Some(seen)) = (head, to.seen.as_deref_mut()) {
-                seen.insert(head.slot);
+                let new = seen.insert(head.slot);
+                item.again = !new && !item.contested;
             }
         }
         let mut items = drop_unchanged(items, to, |item, head| {
@@ -195,26 +225,25 @@ impl WriteTxn {
         }
         items = self.decode(resource, items, to)?;
         items = self.settle_contested(items, to)?;
-        self.hash(resource, &mut items, to.cursor_field);
         items = self.bury(resource, items, to)?;
         let mut items = drop_unchanged(items, to, |item, head| head.canonical == item.canonical);
         self.compare(resource, &mut items)?;
         self.settle_vanished(resource, &mut items, to.cause)?;
-        let mut staged: Vec<(usize, usize, Staged)> = Vec::with_capacity(items.len());
+        let mut changed = Vec::with_capacity(items.len());
         for item in items {
-            to.max_seen = to.max_seen.max(item.source_time);
+            to.meet(&item, item.source_time);
             let live = item.head.is_some_and(|h| !h.deleted);
             if live && item.diff.changes.is_empty() {
                 to.report.unchanged += 1;
                 continue;
             }
-            staged.push((item.page_at, item.index, self.to_staged(resource, item)));
+            changed.push(item);
         }
         // The log tells pages in their order, and records in the order of their page.
-        staged.sort_by_key(|(page, index, _)| (*page, *index));
-        let staged: Vec<Staged> = staged.into_iter().map(|(.., staged)| staged).collect();
+        changed.sort_unstable_by_key(|item| (item.page_at, item.index));
+        let staged = self.encode(resource, changed)?;
         self.count(resource, &staged, to);
-        self.stage(resource, to.cause, &staged)
+        self.stage(resource, to.cause, staged)
     }
 
     fn ensure_resource(&mut self, name: &str, spec: &KeySpec) -> Result<u16> {
@@ -231,7 +260,7 @@ impl WriteTxn {
         items: Vec<Item<'p>>,
         to: &mut Applying<'_>,
     ) -> Result<Vec<Item<'p>>> {
-        let mut decoded = self.decode_once(resource, items);
+        let mut decoded = self.decode_once(resource, items, to.cursor_field);
         let unknown = self.new_fields(resource, &mut decoded);
         if !unknown.is_empty() {
             self.add_fields(resource, &unknown, to.cause)?;
@@ -240,21 +269,32 @@ impl WriteTxn {
                 .partition(|one| !one.item.entity.unknown.is_empty());
             decoded = done;
             let again = again.into_iter().map(|one| one.item).collect();
-            decoded.extend(self.decode_once(resource, again));
+            decoded.extend(self.decode_once(resource, again, to.cursor_field));
             let place = |one: &Decoded<'p>| (one.item.page_at, one.item.index);
             decoded.sort_by(|a, b| a.item.key.cmp(b.item.key).then(place(a).cmp(&place(b))));
         }
         let mut out = Vec::with_capacity(decoded.len());
+        let mut retyped = false;
         for Decoded { item, outcome } in decoded {
             match outcome {
                 Ok(odd) => {
                     for field in odd {
-                        self.note_odd(resource, field, &item, to)?;
+                        retyped |= self.note_odd(resource, field, &item, to)?;
                     }
                     out.push(item);
                 }
-                Err(fault) => self.put_aside(item.page, item.index, item.raw, fault, to)?,
+                Err(fault) => {
+                    to.settle(item.page_at);
+                    self.put_aside(item.page, item.index, item.raw, fault, to)?;
+                }
             }
+        }
+        if let Some(resource) = self.catalog.resource(resource).filter(|_| retyped) {
+            // What a record says depends on the types of its fields.
+            let items = out.par_iter_mut().with_min_len(CHUNK);
+            items.for_each(|item| {
+                item.canonical = canonical_hash(item.entity.body.as_body().cells(), resource);
+            });
         }
         Ok(out)
     }
@@ -293,28 +333,34 @@ impl WriteTxn {
         out
     }
 
-    fn decode_once<'p>(&self, resource: u16, items: Vec<Item<'p>>) -> Vec<Decoded<'p>> {
+    fn decode_once<'p>(
+        &self,
+        resource: u16,
+        items: Vec<Item<'p>>,
+        cursor_field: &str,
+    ) -> Vec<Decoded<'p>> {
         let id = resource;
         let Some(resource) = self.catalog.resource(id) else {
             return Vec::new();
         };
         let context = DecodeContext::new(resource);
-        let untyped = self.catalog.untyped(id);
-        let mut chunks: Vec<Vec<Item<'p>>> = Vec::with_capacity(items.len() / CHUNK + 1);
-        let mut rest = items.into_iter();
-        loop {
-            let chunk: Vec<Item<'p>> = rest.by_ref().take(CHUNK).collect();
-            if chunk.is_empty() {
-                break;
-            }
-            chunks.push(chunk);
-        }
-        let decode = |chunk: Vec<Item<'p>>| {
-            let mut shape = Vec::new();
-            let one = |item| decode_item(item, &context, untyped, &mut shape);
-            chunk.into_iter().map(one).collect::<Vec<_>>()
+        let (untyped, cursor) = (self.catalog.untyped(id), resource.field_id(cursor_field));
+        let fold = || {
+            let decoder = Decoder::new(&context);
+            (decoder, Examiner::new(resource, untyped, cursor))
         };
-        chunks.into_par_iter().flat_map_iter(decode).collect()
+        let decode = |(decoder, examiner): &mut (Decoder<'_>, Examiner<'_>), mut item: Item<'p>| {
+            let key = (item.key, item.page.key_spec.as_ref());
+            let outcome = decoder.decode(item.page.text(item.raw), key).map(|entity| {
+                let seen = examiner.examine(entity.body.as_body());
+                item.entity = entity;
+                (item.canonical, item.source_time) = (seen.canonical, seen.source_time);
+                seen.odd
+            });
+            Decoded { item, outcome }
+        };
+        let items = items.into_par_iter().with_min_len(CHUNK);
+        items.map_init(fold, decode).collect()
     }
 
     /// Logs a new field, but not the many that come with the first records of a resource.
@@ -341,23 +387,23 @@ impl WriteTxn {
     }
 
     /// A cell that does not show its field's type: a misfit of a declared field is reported, the
-    /// type of an inferred one is widened.
+    /// type of an inferred one is widened: answers whether it was.
     fn note_odd(
         &mut self,
         resource: u16,
         field: FieldId,
         item: &Item<'_>,
         to: &mut Applying<'_>,
-    ) -> Result<()> {
-        let Some(cell) = item.entity.cell(field) else {
-            return Ok(());
+    ) -> Result<bool> {
+        let Some(cell) = item.entity.body.as_body().cell(field) else {
+            return Ok(false);
         };
         let def = self
             .catalog
             .resource(resource)
             .and_then(|r| r.field(field))
             .cloned();
-        let Some(def) = def else { return Ok(()) };
+        let Some(def) = def else { return Ok(false) };
         if def.declared {
             let name = &def.name;
             if let Some(known) = to.report.misfits.iter_mut().find(|m| m.field == *name) {
@@ -371,17 +417,18 @@ impl WriteTxn {
                     first: format!("{} record {}: {value}", item.page.origin, item.index),
                 });
             }
-            return Ok(());
+            return Ok(false);
         }
         let Some(seen) = natural_type(cell) else {
-            return Ok(());
+            return Ok(false);
         };
         if let Some((from, wide)) = self.catalog_mut().widen(resource, field, &seen) {
             let was = from.as_ref().map_or("without a value", FieldType::name);
             let note = format!("{} was {was}, is {}", def.name, wide.name());
             self.log_schema(resource, to.cause, note)?;
+            return Ok(true);
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Of two records of one page with one key, the one with the later stamp counts, else the
@@ -395,8 +442,7 @@ impl WriteTxn {
             return Ok(items);
         }
         let mut out: Vec<Item<'p>> = Vec::with_capacity(items.len());
-        for mut item in items {
-            item.source_time = self.source_time(&item, to.cursor_field);
+        for item in items {
             let Some(rival) = out.pop_if(|last| last.key == item.key) else {
                 out.push(item);
                 continue;
@@ -437,11 +483,11 @@ impl WriteTxn {
         };
         let mut out = Vec::with_capacity(items.len());
         for item in items {
-            if !mark.marks(&item.entity, &definition) {
+            if !mark.marks(item.entity.body.as_body(), &definition) {
                 out.push(item);
                 continue;
             }
-            to.max_seen = to.max_seen.max(item.source_time);
+            to.meet(&item, item.source_time);
             to.report.flagged += 1;
             let reason = format!("{} is {}", mark.field, mark.value);
             let (name, at) = (&definition.name, item.source_time);
@@ -451,24 +497,6 @@ impl WriteTxn {
             }
         }
         Ok(out)
-    }
-
-    fn source_time(&self, item: &Item<'_>, cursor_field: &str) -> Option<Timestamp> {
-        let resource = self
-            .catalog
-            .resource(self.catalog.id(&item.page.resource)?)?;
-        time_of(&item.entity, resource, resource.field_id(cursor_field)?)
-    }
-
-    fn hash(&self, resource: u16, items: &mut [Item<'_>], cursor_field: &str) {
-        let Some(resource) = self.catalog.resource(resource) else {
-            return;
-        };
-        let cursor = resource.field_id(cursor_field);
-        items.par_iter_mut().with_min_len(CHUNK).for_each(|item| {
-            item.canonical = canonical_hash(item.entity.cells(), resource);
-            item.source_time = cursor.and_then(|field| time_of(&item.entity, resource, field));
-        });
     }
 
     fn compare(&self, resource: u16, items: &mut [Item<'_>]) -> Result<()> {
@@ -492,7 +520,7 @@ impl WriteTxn {
         };
         items.par_iter_mut().with_min_len(CHUNK).for_each(|item| {
             if let Some(previous) = &item.previous {
-                item.diff = Diff::between(previous.as_body(), &item.entity, resource);
+                item.diff = Diff::between(previous.as_body(), item.entity.body.as_body(), resource);
             }
         });
         Ok(())
@@ -555,7 +583,10 @@ impl WriteTxn {
 
     fn note_returned(&mut self, resource: u16, items: &[Item<'_>], cause: Cause) -> Result<()> {
         for field in self.catalog.withdrawn(resource).to_vec() {
-            let back = |item: &Item<'_>| item.entity.cell(field).is_some_and(|c| !c.is_null());
+            let back = |item: &Item<'_>| {
+                let cell = item.entity.body.as_body().cell(field);
+                cell.is_some_and(|c| !c.is_null())
+            };
             if items.iter().any(back) && self.catalog.is_withdrawn(resource, field) {
                 self.catalog_mut().set_withdrawn(resource, field, false);
                 let note = format!("{} is sent again", self.field_name(resource, field));
@@ -570,9 +601,24 @@ impl WriteTxn {
         def.map_or_else(|| format!("field {}", field.0), |f| f.name.clone())
     }
 
+    /// What is to be stored of changed records.
+    fn encode(&mut self, resource: u16, items: Vec<Item<'_>>) -> Result<Vec<Staged>> {
+        let encode = |item| self.to_staged(resource, item);
+        let items = items.into_par_iter().with_min_len(CHUNK);
+        let mut staged: Vec<Staged> = items.map(encode).collect();
+        let bodies: Vec<&[u8]> = staged.iter().map(|item| item.body.0.as_slice()).collect();
+        let packer = self.packer(resource, &bodies)?;
+        let items = staged.par_iter_mut().with_min_len(CHUNK);
+        items.try_for_each(|item| {
+            item.packed = packer.pack(&item.body.0)?;
+            Ok::<(), Error>(())
+        })?;
+        Ok(staged)
+    }
+
     /// The body to store: what the feed says, and the values it did not speak of.
     fn to_staged(&self, resource: u16, item: Item<'_>) -> Staged {
-        let (mut body, mut canonical) = (item.entity.to_body(), item.canonical);
+        let (mut body, mut canonical) = (item.entity.body, item.canonical);
         if let Some(previous) = item
             .previous
             .as_ref()
@@ -583,7 +629,8 @@ impl WriteTxn {
                 .vanished
                 .iter()
                 .filter_map(|field| Some((*field, previous.as_body().cell(*field)?)));
-            let mut cells: Vec<(FieldId, Cell<'_>)> = item.entity.cells().chain(kept).collect();
+            let own = body.as_body().cells();
+            let mut cells: Vec<(FieldId, Cell<'_>)> = own.chain(kept).collect();
             cells.sort_by_key(|(field, _)| *field);
             if let Some(resource) = self.catalog.resource(resource) {
                 canonical = canonical_hash(cells.iter().copied(), resource);
@@ -594,10 +641,12 @@ impl WriteTxn {
             key: item.key.clone(),
             head: item.head,
             body,
+            packed: Packed::default(),
             raw_hash: item.raw.hash,
             canonical,
             source_time: item.source_time,
             changes: item.diff.changes,
+            previous: item.previous,
         }
     }
 
@@ -630,7 +679,9 @@ impl WriteTxn {
                 .copied()
                 .unwrap_or(0);
             let new = staged.iter().filter(|s| s.head.is_none()).count();
-            (next..).take(new).for_each(|slot| seen.insert(slot));
+            (next..).take(new).for_each(|slot| {
+                seen.insert(slot);
+            });
         }
     }
 
@@ -667,31 +718,6 @@ struct Decoded<'p> {
     outcome: Result<Vec<FieldId>, (Option<String>, String)>,
 }
 
-fn decode_item<'p>(
-    mut item: Item<'p>,
-    context: &DecodeContext<'_>,
-    untyped: &[FieldId],
-    shape: &mut Vec<FieldId>,
-) -> Decoded<'p> {
-    let key = (item.key, item.page.key_spec.as_ref());
-    let outcome = Entity::decode(item.page.text(item.raw), context, key, shape).map(|entity| {
-        let odd = entity.cells().filter(|(field, cell)| {
-            let Some(def) = context.resource.field(*field) else {
-                return false;
-            };
-            if def.declared {
-                !cell.fits(&def.ty)
-            } else {
-                natural_type(*cell).is_some_and(|ty| ty != def.ty || untyped.contains(field))
-            }
-        });
-        let odd = odd.map(|(field, _)| field).collect();
-        item.entity = entity;
-        odd
-    });
-    Decoded { item, outcome }
-}
-
 /// Takes out the live records that `same` says are unchanged, and counts them.
 fn drop_unchanged<'p>(
     items: Vec<Item<'p>>,
@@ -703,40 +729,10 @@ fn drop_unchanged<'p>(
         match item.head.filter(|head| !head.deleted) {
             Some(head) if same(&item, &head) => {
                 to.report.unchanged += 1;
-                to.max_seen = to.max_seen.max(head.source_time);
+                to.meet(&item, head.source_time);
             }
             _ => out.push(item),
         }
     }
     out
-}
-
-fn time_of(entity: &Entity, resource: &Resource, field: FieldId) -> Option<Timestamp> {
-    let cell = entity.cell(field)?;
-    match cell.value_as(&resource.field(field)?.ty) {
-        Value::DateTime(at) => at.to_timestamp(),
-        Value::Date(day) => day.midnight().to_timestamp(),
-        _ => None,
-    }
-}
-
-/// The keys of a page and the stamps of their records, as far as both can be read.
-pub(super) fn stamps<'p>(
-    page: &'p SplitPage,
-    resource: &Resource,
-    cursor_field: Option<&str>,
-) -> Vec<(&'p Key, Option<Timestamp>)> {
-    let context = DecodeContext::new(resource);
-    let cursor = cursor_field.and_then(|field| resource.field_id(field));
-    let mut shape = Vec::new();
-    let mut stamp = |raw: &RawEntity, key: &Key| {
-        let key = (key, page.key_spec.as_ref());
-        let entity = Entity::decode(page.text(raw), &context, key, &mut shape).ok()?;
-        time_of(&entity, resource, cursor?)
-    };
-    let keyed = page
-        .entities
-        .iter()
-        .filter_map(|raw| Some((raw, raw.key.as_ref().ok()?)));
-    keyed.map(|(raw, key)| (key, stamp(raw, key))).collect()
 }

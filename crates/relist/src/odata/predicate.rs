@@ -128,12 +128,25 @@ impl Predicate {
         self.node.constant().map(|v| *v == Value::Bool(true))
     }
 
+    /// Whether a row passes when it passes all of the [`conjuncts`](Predicate::conjuncts): every
+    /// condition at the top reads one field.
+    pub fn is_split(&self) -> bool {
+        is_split(&self.node)
+    }
+
     /// The conditions joined by `and` at the top that read exactly one field each. A row passes
     /// the filter only if it passes every one of them; [`Predicate::matches`] says the rest.
     pub fn conjuncts(&self) -> Vec<Conjunct<'_>> {
         let mut found = Vec::new();
         collect_conjuncts(&self.node, &mut found);
         found
+    }
+}
+
+fn is_split(node: &Node) -> bool {
+    match node {
+        Node::And(nodes) => nodes.iter().all(is_split),
+        other => fields_of(std::iter::once(other)).len() == 1,
     }
 }
 

@@ -153,7 +153,9 @@ impl Snapshot {
         let resource = self.resource(&query.resource)?;
         Ok(Batches {
             snapshot: self,
-            access: Access::choose(&resource, bound.predicate.as_ref()),
+            access: bound.predicate.as_ref().map_or(Access::Scan, |predicate| {
+                Access::by_predicate(&resource, predicate)
+            }),
             resource: query.resource.clone(),
             predicate: bound.predicate,
             select: bound.select,
@@ -223,9 +225,11 @@ impl Batches<'_> {
                     }
                 }
             }
-            Access::Scan => self
-                .snapshot
-                .scan_after(&self.resource, after, self.at, take)?,
+            // A batch is a piece of the whole: only in order of key can the next one go on.
+            Access::Scan | Access::Columns => {
+                self.snapshot
+                    .scan_after(&self.resource, after, self.at, take)?
+            }
         }
         let Some(last) = batch.keys.last() else {
             return Ok(None);

@@ -1,20 +1,27 @@
 //! Queries: a bound query, an access path, rows.
 //!
-//! `plan` chooses how records are reached; [`Snapshot::query_each`] walks them and asks the
-//! whole predicate of each, whatever the path: a plan can be slow, never wrong. A query never
-//! writes.
+//! `plan` chooses how records are reached: by their keys, in order of key, or by their columns.
+//! `filter` decides on columns which records pass, `order` puts them in order, and only those that
+//! are asked for are read. Whatever the path, the answer is that of asking the whole predicate of
+//! each record: a plan can be slow, never wrong. A query never writes.
 
 mod plan;
+mod table;
+mod filter;
+mod order;
 mod batch;
 mod aggregate;
 mod changes;
 
 use std::fmt;
+use std::time::Duration;
 
 pub use aggregate::{Accumulator, AggregateResult, GroupRow, Groups, run_steps};
 pub use batch::{Batch, BatchOptions, BatchSummary, Batches, FailedBatch};
 pub use changes::{CHANGES, ChangeRow, VisitChange, changes_schema};
+use filter::Selection;
 use plan::Access;
+use table::Table;
 
 use crate::error::{Error, Result};
 use crate::keycode::Key;
@@ -31,6 +38,8 @@ pub struct QueryContext {
     pub as_of: Option<AsOf>,
     /// What `now()` means.
     pub now: Timestamp,
+    /// Tells how long something took, for [`Explain`]; the library has no clock of its own.
+    pub clock: Option<fn() -> Duration>,
 }
 
 /// The rows of a query, all at once.
@@ -64,10 +73,14 @@ pub struct Explain {
     pub residual: Option<String>,
     /// How the rows were put in order; `None` when they came so.
     pub sort: Option<String>,
+    /// Segments of columns there are, and those of them that no row was looked at in.
+    pub segments: Option<(u64, u64)>,
     /// Records the condition was asked of.
     pub examined: u64,
     /// Rows returned.
     pub returned: u64,
+    /// How long each stage took, where the context has a clock.
+    pub stages: Vec<(&'static str, Duration)>,
 }
 
 impl fmt::Display for Explain {
@@ -79,8 +92,15 @@ impl fmt::Display for Explain {
         if let Some(sort) = &self.sort {
             writeln!(f, "sort      {sort}")?;
         }
+        if let Some((all, skipped)) = self.segments {
+            writeln!(f, "segments  {all}, {skipped} skipped")?;
+        }
         writeln!(f, "examined  {}", self.examined)?;
-        write!(f, "returned  {}", self.returned)
+        write!(f, "returned  {}", self.returned)?;
+        for (stage, took) in &self.stages {
+            write!(f, "\n{stage:<9} {took:?}")?;
+        }
+        Ok(())
     }
 }
 
@@ -129,7 +149,7 @@ impl Snapshot {
             None => self.sequence(),
         });
         let resource = self.resource(&query.resource)?;
-        let access = Access::choose(&resource, bound.predicate.as_ref());
+        let access = Access::choose(&resource, &bound);
         let mut run = Run {
             snapshot: self,
             query,
@@ -141,11 +161,15 @@ impl Snapshot {
                 ..Explain::default()
             },
             matched: 0,
+            clock: context.clock,
+            since: context.clock.map(|clock| clock()),
         };
-        match &bound.orderby {
-            Some(orderby) => run.sorted(&access, orderby, visit)?,
-            None => run.streamed(&access, visit)?,
+        match (&access, &bound.orderby) {
+            (Access::Columns, _) => run.columnar(visit)?,
+            (_, Some(orderby)) => run.sorted(&access, orderby, visit)?,
+            (_, None) => run.streamed(&access, visit)?,
         }
+        run.stage("rows");
         Ok(QuerySummary {
             count: bound.count.then_some(run.matched),
             explain: run.explain,
@@ -161,7 +185,18 @@ struct Run<'a> {
     at: AsOf,
     explain: Explain,
     matched: u64,
+    clock: Option<fn() -> Duration>,
+    /// When the stage under way began.
+    since: Option<Duration>,
 }
+
+/// Records read side by side.
+const CHUNK: usize = 256;
+/// Matches beyond which the keys of all records are walked in order, and not those of the matches
+/// sorted.
+const MANY: u64 = 50_000;
+/// The most selected fields for which a row is put together from columns.
+const NARROW: usize = 24;
 
 /// A row's sort key and its record's key.
 type SortRow = (Vec<Value<'static>>, Key);
@@ -190,7 +225,7 @@ impl Run<'_> {
             found(run, key, record)
         };
         match access {
-            Access::Nothing => Ok(()),
+            Access::Nothing | Access::Columns => Ok(()),
             Access::Keys(keys) => {
                 for key in keys {
                     if let Some(record) = snapshot.get_at(resource, key, at)?
@@ -267,5 +302,111 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Ends a stage.
+    fn stage(&mut self, name: &'static str) {
+        let (Some(clock), Some(since)) = (self.clock, self.since) else {
+            return;
+        };
+        let now = clock();
+        self.explain.stages.push((name, now.saturating_sub(since)));
+        self.since = Some(now);
+    }
+
+    /// Decides on columns, and reads only the rows that are asked for.
+    fn columnar(&mut self, visit: &mut Visit<'_>) -> Result<()> {
+        let AsOf::Sequence(at) = self.at else {
+            return Ok(());
+        };
+        let table = Table::new(self.snapshot, &self.query.resource, at)?;
+        let selection = filter::select(&table, self.bound.predicate.as_ref())?;
+        self.stage("filter");
+        self.matched = selection.count();
+        self.explain.examined = selection.examined;
+        self.explain.segments = Some((u64::from(table.segments()), selection.skipped));
+        let top = self.bound.top.unwrap_or(u64::MAX);
+        let needed = self.bound.skip.saturating_add(top);
+        if top == 0 || self.matched <= self.bound.skip {
+            return Ok(());
+        }
+        let most = usize::try_from(needed).unwrap_or(usize::MAX);
+        let slots = match &self.bound.orderby {
+            Some(orderby) => {
+                self.explain.sort = Some(match self.bound.top {
+                    Some(_) => format!("keeps the first {needed}"),
+                    None => format!("{} rows", self.matched),
+                });
+                order::sorted(&table, &selection, orderby, most)?
+            }
+            None if self.matched > MANY => return self.walk(&table, &selection, visit),
+            None => {
+                let slots: Vec<u32> = selection.slots().collect();
+                order::in_key_order(&table, &slots)?
+            }
+        };
+        self.stage("order");
+        let skip = usize::try_from(self.bound.skip).unwrap_or(usize::MAX);
+        let most = usize::try_from(top).unwrap_or(usize::MAX);
+        let slots = slots.get(skip..).unwrap_or_default();
+        self.give(&table, slots.get(..most).unwrap_or(slots), visit)?;
+        Ok(())
+    }
+
+    /// Gives the matches in order of key, a few at a time, however many they are.
+    fn walk(
+        &mut self,
+        table: &Table<'_>,
+        selection: &Selection,
+        visit: &mut Visit<'_>,
+    ) -> Result<()> {
+        let (mut skip, top) = (self.bound.skip, self.bound.top.unwrap_or(u64::MAX));
+        let mut chunk: Vec<u32> = Vec::with_capacity(CHUNK);
+        let mut given = 0;
+        let mut more = true;
+        self.snapshot.each_slot(table.id, |slot| {
+            let (segment, row) = crate::column::place(slot);
+            let mask = selection.masks.get(segment as usize);
+            if !mask.is_some_and(|mask| mask.contains(usize::from(row))) {
+                return Ok(true);
+            }
+            if skip > 0 {
+                skip -= 1;
+                return Ok(true);
+            }
+            chunk.push(slot);
+            given += 1;
+            if chunk.len() == CHUNK || given == top {
+                more = self.give(table, &chunk, visit)?;
+                chunk.clear();
+            }
+            Ok(more && given < top)
+        })?;
+        if more {
+            self.give(table, &chunk, visit)?;
+        }
+        Ok(())
+    }
+
+    /// Reads rows and gives them; says whether more are wanted.
+    fn give(&mut self, table: &Table<'_>, slots: &[u32], visit: &mut Visit<'_>) -> Result<bool> {
+        let select = self.bound.select.as_deref();
+        let narrow = match select {
+            Some(fields) if fields.len() <= NARROW => {
+                let mut fields = fields.to_vec();
+                fields.sort_unstable();
+                Some(table.view(&fields)?)
+            }
+            _ => None,
+        };
+        for chunk in slots.chunks(CHUNK) {
+            for record in table.records_of(narrow.as_ref(), chunk) {
+                self.explain.returned += 1;
+                if !visit(&record?, select)? {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 }

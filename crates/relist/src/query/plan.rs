@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::keycode::Key;
-use crate::odata::{CompareOp, FieldTest, Predicate};
+use crate::odata::{BoundQuery, CompareOp, FieldTest, Predicate};
 use crate::schema::{FieldType, Resource};
 use crate::value::Value;
 
@@ -19,20 +19,33 @@ pub(super) enum Access {
     Keys(Vec<Key>),
     /// All records of the resource, in order of key.
     Scan,
+    /// By the columns of the fields that are asked about.
+    Columns,
 }
 
 impl Access {
     /// Chooses from the conditions that every record must meet. It may reach too many records,
     /// never too few: the whole predicate is asked of each.
-    pub(super) fn choose(resource: &Resource, predicate: Option<&Predicate>) -> Self {
-        let Some(predicate) = predicate else {
-            return Access::Scan;
+    pub(super) fn choose(resource: &Resource, query: &BoundQuery) -> Self {
+        let Some(predicate) = &query.predicate else {
+            // Nothing to decide: all records in order of key, unless only columns are wanted.
+            let narrow = query.select.is_some() && query.top.is_none();
+            return if query.orderby.is_some() || query.count || narrow {
+                Access::Columns
+            } else {
+                Access::Scan
+            };
         };
+        Access::by_predicate(resource, predicate)
+    }
+
+    /// As [`choose`](Access::choose), for a condition alone.
+    pub(super) fn by_predicate(resource: &Resource, predicate: &Predicate) -> Self {
         if predicate.constant() == Some(false) {
             return Access::Nothing;
         }
         let Some(key_field) = resource.field_id(&resource.key_field) else {
-            return Access::Scan;
+            return Access::Columns;
         };
         let integer = resource
             .field(key_field)
@@ -48,7 +61,7 @@ impl Access {
                 FieldTest::In(values) if values.len() <= MAX_KEYS => keys_of(values, integer),
                 _ => None,
             });
-        keys.map_or(Access::Scan, Access::Keys)
+        keys.map_or(Access::Columns, Access::Keys)
     }
 }
 
@@ -78,6 +91,7 @@ impl fmt::Display for Access {
             Access::Keys(keys) if keys.len() == 1 => f.write_str("one key looked up"),
             Access::Keys(keys) => write!(f, "{} keys looked up", keys.len()),
             Access::Scan => f.write_str("scan of all records in order of key"),
+            Access::Columns => f.write_str("columns of the fields asked about"),
         }
     }
 }

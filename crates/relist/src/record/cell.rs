@@ -44,7 +44,7 @@ pub(crate) enum Tag {
 }
 
 impl Tag {
-    fn from_byte(byte: u8) -> Option<Self> {
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
         use Tag as T;
         const ALL: [Tag; 13] = [
             T::Null,
@@ -236,7 +236,7 @@ impl<'a> Cell<'a> {
         match self.tag {
             Tag::DateTime => {
                 if let Some((at, digits, zulu)) = read_datetime(&mut reader) {
-                    let _ = write!(out, "\"{}\"", at.format(digits, zulu));
+                    put_instant(out, at, digits, zulu);
                 }
             }
             Tag::TimeOfDay => {
@@ -247,6 +247,14 @@ impl<'a> Cell<'a> {
             Tag::NumberText | Tag::Json => out.push_str(reader.str().unwrap_or("null")),
             Tag::String => {
                 let _ = write_json_string(out, reader.str().unwrap_or_default());
+            }
+            Tag::Null => out.push_str("null"),
+            Tag::False => out.push_str("false"),
+            Tag::True => out.push_str("true"),
+            Tag::Int => put_integer(out, reader.signed().unwrap_or(0), 0),
+            Tag::Decimal => {
+                let scale = reader.u8().unwrap_or(0);
+                put_integer(out, reader.signed().unwrap_or(0), scale);
             }
             _ => {
                 let _ = write!(out, "{}", self.value());
@@ -260,6 +268,76 @@ impl<'a> Cell<'a> {
         self.write_json(&mut out);
         out
     }
+}
+
+/// Appends the digits of a number, `scale` of them behind the point.
+fn put_integer(out: &mut String, number: i128, scale: u8) {
+    let Ok(mut left) = u64::try_from(number.unsigned_abs()) else {
+        let number = Decimal::new(number, scale);
+        let _ = write!(out, "{}", number.unwrap_or(Decimal::from(0)));
+        return;
+    };
+    if number < 0 {
+        out.push('-');
+    }
+    // The digits from the last on; 20 of them are the most, and 38 behind the point.
+    let mut digits = [b'0'; 64];
+    let mut count = 0_usize;
+    for digit in &mut digits {
+        if left == 0 && count > usize::from(scale) {
+            break;
+        }
+        *digit = b'0' + u8::try_from(left % 10).unwrap_or(0);
+        left /= 10;
+        count += 1;
+    }
+    for (place, digit) in digits.iter().take(count).enumerate().rev() {
+        out.push(char::from(*digit));
+        if place == usize::from(scale) && scale > 0 {
+            out.push('.');
+        }
+    }
+}
+
+/// Appends a timestamp as [`DateTime::format`] does, in quotes.
+fn put_instant(out: &mut String, at: DateTime, digits: u8, zulu: bool) {
+    let local = at.seconds + i64::from(at.offset_minutes) * 60;
+    let day = i32::try_from(local.div_euclid(86_400)).unwrap_or(0);
+    let (year, month, day) = Date(day).ymd();
+    let second = u32::try_from(local.rem_euclid(86_400)).unwrap_or(0);
+    if !(0..=9_999).contains(&year) || !(zulu && at.offset_minutes == 0) {
+        let _ = write!(out, "\"{}\"", at.format(digits, zulu));
+        return;
+    }
+    let year = u32::try_from(year).unwrap_or(0);
+    let parts = [
+        ('"', year / 100),
+        ('\0', year % 100),
+        ('-', month),
+        ('-', day),
+        ('T', second / 3_600),
+        (':', second / 60 % 60),
+        (':', second % 60),
+    ];
+    for (before, number) in parts {
+        if before != '\0' {
+            out.push(before);
+        }
+        for digit in [number / 10, number % 10] {
+            out.push(char::from_digit(digit, 10).unwrap_or('0'));
+        }
+    }
+    if digits > 0 {
+        out.push('.');
+        let mut left = at.nanos;
+        let mut unit = 100_000_000;
+        for _ in 0..digits.min(9) {
+            out.push(char::from_digit(left / unit, 10).unwrap_or('0'));
+            left %= unit;
+            unit /= 10;
+        }
+    }
+    out.push_str("Z\"");
 }
 
 fn read_datetime(reader: &mut Reader<'_>) -> Option<(DateTime, u8, bool)> {

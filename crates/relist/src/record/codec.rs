@@ -66,6 +66,13 @@ impl<'a> Reader<'a> {
         Some(slice)
     }
 
+    /// Everything that is left.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        self.at = self.bytes.len();
+        rest
+    }
+
     pub(crate) fn varint(&mut self) -> Option<u128> {
         let mut value = 0_u128;
         let mut shift = 0_u32;

@@ -19,7 +19,7 @@ use codec::{Reader, put_u64};
 const BODY_FORMAT: u8 = 1;
 
 /// A record body in a buffer of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RecordBuf(pub(crate) Vec<u8>);
 
 impl RecordBuf {
@@ -33,6 +33,27 @@ impl RecordBuf {
             cell.write(&mut out);
         }
         RecordBuf(out)
+    }
+
+    /// Begins the cell of a field behind that of `previous` (0 for the first); whoever asks appends
+    /// the cell itself. Where the body was before is returned, to take it back.
+    pub(crate) fn open_cell(&mut self, field: FieldId, previous: u16) -> usize {
+        let start = self.0.len();
+        put_u64(&mut self.0, u64::from(field.0.wrapping_sub(previous)));
+        start
+    }
+
+    /// Begins a body of about so many bytes.
+    pub(crate) fn begin(capacity: usize) -> Self {
+        let mut out = Vec::with_capacity(capacity + 1);
+        out.push(BODY_FORMAT);
+        RecordBuf(out)
+    }
+
+    /// Appends an encoded cell, whose field is so far behind the one before.
+    pub(crate) fn push(&mut self, step: u16, cell: &[u8]) {
+        put_u64(&mut self.0, u64::from(step));
+        self.0.extend_from_slice(cell);
     }
 
     pub(crate) fn as_body(&self) -> Body<'_> {
@@ -57,6 +78,36 @@ impl<'a> Body<'a> {
         Cells {
             reader: Reader::new(self.bytes.get(1..).unwrap_or_default()),
             previous: 0,
+        }
+    }
+
+    /// The cells as they are encoded, tag and payload, in ascending order of field.
+    pub(crate) fn encoded(self) -> impl Iterator<Item = (FieldId, &'a [u8])> {
+        let mut cells = self.cells();
+        std::iter::from_fn(move || {
+            let (field, cell) = cells.next()?;
+            let end = cells.reader.position();
+            let bytes = cells.reader.slice(end - cell.payload.len() - 1, end)?;
+            Some((field, bytes))
+        })
+    }
+
+    /// The fields whose cells are not the same bytes here and there, ascending.
+    pub(crate) fn differing(self, other: Body<'_>) -> Vec<FieldId> {
+        let (mut own, mut others) = (self.encoded().peekable(), other.encoded().peekable());
+        let mut out = Vec::new();
+        loop {
+            let field = match (own.peek(), others.peek()) {
+                (None, None) => return out,
+                (Some((a, _)), Some((b, _))) => *a.min(b),
+                (Some((a, _)), None) => *a,
+                (None, Some((b, _))) => *b,
+            };
+            let here = own.next_if(|(id, _)| *id == field);
+            let there = others.next_if(|(id, _)| *id == field);
+            if here != there {
+                out.push(field);
+            }
         }
     }
 

@@ -48,7 +48,7 @@ impl Operation {
         }
     }
 
-    fn from_byte(byte: u8) -> Option<Self> {
+    pub(super) fn from_byte(byte: u8) -> Option<Self> {
         Operation::ALL.into_iter().find(|op| *op as u8 == byte)
     }
 }

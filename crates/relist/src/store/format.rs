@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Result};
 
 /// The format this build writes.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// The oldest format this build reads.
-pub(super) const FORMAT_OLDEST: u32 = 1;
+pub(super) const FORMAT_OLDEST: u32 = 2;
 
 /// The most bytes one metadata value may claim when it is read.
 const METADATA_LIMIT: usize = 64 << 20;
@@ -37,10 +37,22 @@ pub(super) enum TableId {
     Positions,
     Media,
     MediaLists,
+    Columns,
+    ColumnCells,
+    FieldChanges,
+    Dictionaries,
 }
 
 fn checksum(table: TableId, bytes: &[u8]) -> [u8; SEAL_LEN] {
     let hash = xxhash_rust::xxh3::xxh3_64_with_seed(bytes, table as u64);
+    let low = u32::try_from(hash & u64::from(u32::MAX)).unwrap_or(0);
+    low.to_le_bytes()
+}
+
+/// The checksum of what belongs to one row and to no other.
+pub(super) fn row_checksum(table: TableId, row: u64, bytes: &[u8]) -> [u8; SEAL_LEN] {
+    let seed = (row << 8) | table as u64;
+    let hash = xxhash_rust::xxh3::xxh3_64_with_seed(bytes, seed);
     let low = u32::try_from(hash & u64::from(u32::MAX)).unwrap_or(0);
     low.to_le_bytes()
 }

@@ -6,15 +6,20 @@
 //!
 //! One process writes; any number may read beside it.
 
+mod bodies;
 mod catalog;
 mod changelog;
+mod columns;
+mod field_changes;
 mod format;
 mod head;
 mod media;
+mod past;
 mod report;
 mod snapshot;
 mod tables;
 mod verify;
+mod verify_columns;
 mod write;
 
 use std::fs::File;
@@ -26,8 +31,10 @@ use std::sync::{Arc, Mutex};
 use redb::{ConcurrencyMode, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use bodies::Packed;
 pub(crate) use catalog::{Catalog, MAX_FIELDS, share, wider};
 pub use changelog::{Cause, Change, FieldChange, Operation};
+pub(crate) use columns::Column;
 pub(crate) use head::Head;
 pub(crate) use media::MediaPlace;
 pub use media::{HeldFile, MediaEntry, MediaItem, MediaKind, MediaList, MediaState};
@@ -35,6 +42,7 @@ pub use report::{
     Checkpoint, Misfit, Outcome, Position, QUARANTINE_BYTES, Quarantined, RunKind, RunReport,
     SyncState, Tombstone, Walk, WalkPosition,
 };
+pub(crate) use snapshot::RecordReader;
 pub use snapshot::{AsOf, Changes, Snapshot, Version};
 pub use verify::VerifyReport;
 pub(crate) use write::Staged;
@@ -42,6 +50,7 @@ pub use write::{DeleteOutcome, WriteTxn};
 
 use crate::error::{Error, Result, StorageError};
 use crate::value::Timestamp;
+use bodies::Dictionaries;
 use format::{FORMAT, FORMAT_OLDEST};
 
 /// Memory redb may use for pages: it bounds the process, the operating system caches the rest.
@@ -56,6 +65,10 @@ pub struct Store {
     path: PathBuf,
     /// The last catalog read, by the sequence number of its change.
     catalog: Mutex<Option<(u64, SharedCatalog)>>,
+    /// Columns as snapshots read them.
+    columns: Arc<columns::ColumnCache>,
+    /// The dictionaries read so far.
+    dictionaries: Dictionaries,
 }
 
 /// A catalog, and its resources each on its own.
@@ -96,6 +109,10 @@ pub(crate) struct Counters {
     pub(crate) slots: Vec<u32>,
     /// By resource: records that are current.
     pub(crate) live: Vec<u64>,
+    /// By resource: the dictionary its bodies are compressed with, 0 while there is none.
+    pub(crate) dictionaries: Vec<u32>,
+    /// The last dictionary's number; the first is 1.
+    pub(crate) dictionary: u32,
 }
 
 impl Store {
@@ -171,6 +188,8 @@ impl Store {
             engine: Arc::new(engine),
             path: path.to_owned(),
             catalog: Mutex::new(None),
+            columns: Arc::default(),
+            dictionaries: Dictionaries::default(),
         };
         let txn = store.begin_read()?;
         let birth = snapshot::birth(&txn)?;
@@ -201,6 +220,8 @@ impl Store {
             Arc::clone(&self.engine),
             shared,
             counters,
+            Arc::clone(&self.columns),
+            self.dictionaries.clone(),
         ))
     }
 
@@ -214,7 +235,7 @@ impl Store {
                 "the store was opened for reading only".to_owned(),
             ));
         };
-        WriteTxn::begin(database, observed)
+        WriteTxn::begin(database, observed, self.dictionaries.clone())
     }
 
     /// Has the engine check every page of the file.

@@ -1,21 +1,22 @@
 //! Snapshots: everything as it was at one sequence.
 
+use std::cell::RefCell;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableTable as _};
 
+use super::bodies::{Dictionaries, Dictionary, Held, block_range, read_dictionary};
 use super::changelog::{Change, Entry};
 use super::format::{TableId, corrupt, decode, decode_grown, unseal};
 use super::tables as t;
-use super::write::missing_row;
 use super::{
     Birth, Catalog, Checkpoint, Counters, Engine, Head, Position, Quarantined, RunReport,
     SharedCatalog, Tombstone, engine,
 };
 use crate::error::{Error, Result};
 use crate::keycode::Key;
-use crate::record::{Body, Record, RecordBuf};
+use crate::record::{Record, RecordBuf};
 use crate::schema::{FieldType, Resource, Schema};
 use crate::value::Timestamp;
 
@@ -82,6 +83,8 @@ pub struct Snapshot {
     _engine: Arc<Engine>,
     shared: SharedCatalog,
     pub(super) counters: Counters,
+    pub(super) cache: Arc<super::columns::ColumnCache>,
+    dictionaries: Dictionaries,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -98,12 +101,16 @@ impl Snapshot {
         engine: Arc<Engine>,
         shared: SharedCatalog,
         counters: Counters,
+        cache: Arc<super::columns::ColumnCache>,
+        dictionaries: Dictionaries,
     ) -> Self {
         Snapshot {
             txn,
             _engine: engine,
             shared,
             counters,
+            cache,
+            dictionaries,
         }
     }
 
@@ -248,14 +255,64 @@ impl Snapshot {
         Ok(out)
     }
 
-    fn reader(&self, resource: u16, sequence: u64) -> Result<VersionReader> {
+    /// Visits the slots of a resource in ascending order of key, deleted ones too.
+    pub(crate) fn each_slot(
+        &self,
+        resource: u16,
+        mut visit: impl FnMut(u32) -> Result<bool>,
+    ) -> Result<()> {
+        let heads = self.txn.open_table(t::HEADS).map_err(engine)?;
+        let (start, end) = t::resource_range(resource);
+        for entry in heads
+            .range(start.as_slice()..end.as_slice())
+            .map_err(engine)?
+        {
+            let head = Head::decode(entry.map_err(engine)?.1.value())?;
+            if !visit(head.slot)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn reader(&self, resource: u16, sequence: u64) -> Result<VersionReader<'_>> {
         Ok(VersionReader {
             resource,
             // At the latest sequence every head is current, and history is never asked.
             sequence,
             history: self.txn.open_table(t::HISTORY).map_err(engine)?,
-            versions: self.txn.open_table(t::VERSIONS).map_err(engine)?,
+            bodies: self.bodies()?,
         })
+    }
+
+    /// Reads records of a resource by their rows.
+    pub(crate) fn records(&self, resource: u16) -> Result<RecordReader<'_>> {
+        Ok(RecordReader {
+            resource: self.resource_by_id(resource),
+            bodies: self.bodies()?,
+        })
+    }
+
+    /// Reads bodies by their rows.
+    pub(super) fn bodies(&self) -> Result<BodyReader<'_>> {
+        Ok(BodyReader {
+            versions: self.txn.open_table(t::VERSIONS).map_err(engine)?,
+            snapshot: self,
+            held: RefCell::new(None),
+        })
+    }
+
+    pub(super) fn dictionary(&self, id: u32) -> Result<Option<Arc<Dictionary>>> {
+        if id == 0 {
+            return Ok(None);
+        }
+        if let Some(held) = self.dictionaries.held(id) {
+            return Ok(Some(held));
+        }
+        let table = self.txn.open_table(t::DICTIONARIES).map_err(engine)?;
+        let dictionary = read_dictionary(&table, id)?;
+        self.dictionaries.put(Arc::clone(&dictionary));
+        Ok(Some(dictionary))
     }
 
     /// The versions of a record, oldest first. Empty for a key that was never seen.
@@ -511,14 +568,14 @@ impl std::fmt::Debug for Changes<'_> {
 }
 
 /// Reads the versions of one resource's records as they were at one sequence.
-struct VersionReader {
+struct VersionReader<'s> {
     resource: u16,
     sequence: u64,
     history: redb::ReadOnlyTable<t::Bytes, t::Bytes>,
-    versions: redb::ReadOnlyTable<u64, t::Bytes>,
+    bodies: BodyReader<'s>,
 }
 
-impl VersionReader {
+impl VersionReader<'_> {
     /// The row that was current at the sequence; `None` when the record was not there.
     fn row_of(&self, head: &Head) -> Result<Option<u64>> {
         if head.valid_from <= self.sequence {
@@ -539,11 +596,40 @@ impl VersionReader {
     }
 
     fn body(&self, row: u64) -> Result<RecordBuf> {
-        let found = self.versions.get(row).map_err(engine)?;
-        let bytes = found.ok_or_else(|| missing_row(row))?;
-        let body = unseal(TableId::Versions, bytes.value())?;
-        Body::new(body).ok_or_else(|| corrupt(TableId::Versions, "an unknown body format"))?;
-        Ok(RecordBuf(body.to_vec()))
+        self.bodies.body(row)
+    }
+}
+
+/// Reads bodies; the block of the last one is held.
+pub(super) struct BodyReader<'s> {
+    versions: redb::ReadOnlyTable<u64, t::Bytes>,
+    snapshot: &'s Snapshot,
+    held: RefCell<Option<Held<'static>>>,
+}
+
+/// Reads records by their rows; those of one block one after the other cost least.
+pub(crate) struct RecordReader<'s> {
+    resource: Arc<Resource>,
+    bodies: BodyReader<'s>,
+}
+
+impl RecordReader<'_> {
+    /// The record of a row.
+    pub(crate) fn record(&self, row: u64) -> Result<Record> {
+        let body = self.bodies.body(row)?;
+        Ok(Record::new(Arc::clone(&self.resource), body))
+    }
+}
+
+impl BodyReader<'_> {
+    pub(super) fn body(&self, row: u64) -> Result<RecordBuf> {
+        let mut held = self.held.borrow_mut();
+        if let Some(block) = held.as_ref().filter(|block| block.holds(row)) {
+            return block.body(row);
+        }
+        let range = self.versions.range(block_range(row)).map_err(engine)?;
+        let block = Held::find(range, row, |id| self.snapshot.dictionary(id))?;
+        held.insert(block).body(row)
     }
 }
 

@@ -14,8 +14,11 @@ pub(super) type Bytes = &'static [u8];
 pub(super) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
 /// `"catalog"` -> the schema.
 pub(super) const CATALOG: TableDefinition<'_, &str, Bytes> = TableDefinition::new("catalog");
-/// Row -> record body. Append-only: a row is never rewritten.
+/// First row -> a block of record bodies. Append-only: a row is never rewritten.
 pub(super) const VERSIONS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("versions");
+/// Number -> a dictionary that bodies are compressed with.
+pub(super) const DICTIONARIES: TableDefinition<'_, u32, Bytes> =
+    TableDefinition::new("dictionaries");
 /// Resource, key -> the record's head: its slot, current row, hashes.
 pub(super) const HEADS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("heads");
 /// Resource, slot, sequence it ended at -> a past version: its row and the sequence it began at.
@@ -25,6 +28,14 @@ pub(super) const CHANGELOG: TableDefinition<'_, u64, Bytes> = TableDefinition::n
 /// Resource, slot, sequence -> (): a record's own changes.
 pub(super) const CHANGES_BY_KEY: TableDefinition<'_, Bytes, ()> =
     TableDefinition::new("changes_by_key");
+/// Resource, field, segment -> the cells of some thousand slots.
+pub(super) const COLUMNS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("columns");
+/// Resource, field, place -> cells that a column repeats.
+pub(super) const COLUMN_CELLS: TableDefinition<'_, Bytes, Bytes> =
+    TableDefinition::new("column_cells");
+/// Resource, field, last sequence -> changes of one field.
+pub(super) const FIELD_CHANGES: TableDefinition<'_, Bytes, Bytes> =
+    TableDefinition::new("field_changes");
 /// Resource, key -> when and why a record was deleted.
 pub(super) const TOMBSTONES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("tombstones");
 /// Resource, hash -> what could not be applied, with its raw bytes.

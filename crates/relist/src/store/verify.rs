@@ -1,18 +1,19 @@
 //! Verification: whether the tables agree with each other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use redb::ReadableTableMetadata as _;
 
+use super::bodies::{BlockHeader, unpack};
 use super::changelog::{Entry, Operation};
-use super::format::{TableId, unseal};
-use super::snapshot::{Snapshot, past};
+use super::snapshot::{BodyReader, Snapshot, past};
 use super::tables as t;
+use super::write::missing_row;
 use super::{Head, engine};
 use crate::diff::canonical_hash;
 use crate::error::Result;
+use crate::record::Cell;
 use crate::record::codec::Reader;
-use crate::record::{Body, Cell};
 use crate::schema::FieldId;
 
 /// The most problems that are listed; the rest are counted.
@@ -41,7 +42,7 @@ impl VerifyReport {
         self.problem_count == 0
     }
 
-    fn problem(&mut self, text: String) {
+    pub(super) fn problem(&mut self, text: String) {
         self.problem_count += 1;
         if self.problems.len() < LISTED {
             self.problems.push(text);
@@ -55,25 +56,69 @@ type Folded = HashMap<(u16, u32), (u64, u64)>;
 impl Snapshot {
     /// Checks that the parts of the store agree: every checksum; the log without a gap and, folded
     /// from the start, equal to the records; every update's fields equal to the difference of its
-    /// versions; history, tombstones and counts.
+    /// versions; history, tombstones and counts; columns and changes by field.
     ///
     /// # Errors
     /// Only when the engine itself cannot read; what does not agree is in the report.
     pub fn verify(&self) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
+        let damaged = self.check_bodies(&mut report)?;
         let folded = self.fold_changelog(&mut report)?;
-        self.check_heads(&folded, &mut report)?;
-        self.check_history(&mut report)?;
-        let versions = self.txn.open_table(t::VERSIONS).map_err(engine)?;
-        report.versions = versions.len().map_err(engine)?;
+        self.check_heads(&folded, &damaged, &mut report)?;
+        self.check_history(&damaged, &mut report)?;
         if report.versions != self.counters.row {
             report.problem(format!(
                 "versions: {} rows, {} were given out",
                 report.versions, self.counters.row
             ));
         }
+        self.check_columns(&mut report)?;
+        self.check_field_changes(&mut report)?;
         self.check_positions(&mut report);
         Ok(report)
+    }
+
+    /// Reads every body there is; answers with the rows that are damaged or missing.
+    fn check_bodies(&self, report: &mut VerifyReport) -> Result<HashSet<u64>> {
+        let versions = self.txn.open_table(t::VERSIONS).map_err(engine)?;
+        let mut damaged = HashSet::new();
+        let mut next = 1;
+        for item in versions.range::<u64>(..).map_err(engine)? {
+            let (first, block) = item.map_err(engine)?;
+            let header = match BlockHeader::read(first.value(), block.value()) {
+                Ok(header) => header,
+                Err(e) => {
+                    report.problem(format!("versions: {e}"));
+                    continue;
+                }
+            };
+            damaged.extend(next..header.first);
+            if header.first != next {
+                let first = header.first;
+                report.problem(format!("versions: rows {next} to {first} are not in order"));
+            }
+            next = header.rows().end;
+            let dictionary = self.dictionary(header.dictionary);
+            for row in header.rows() {
+                let body = match &dictionary {
+                    Ok(dictionary) => header
+                        .stored(block.value(), row)
+                        .and_then(|stored| unpack(dictionary.as_deref(), row, stored)),
+                    Err(_) => Err(missing_row(row)),
+                };
+                if let Err(e) = body {
+                    report.problem(format!("versions: {e}"));
+                    damaged.insert(row);
+                }
+            }
+            report.versions += u64::from(header.count);
+        }
+        Ok(damaged)
+    }
+
+    /// Whether a row was given out and can be read.
+    fn readable(&self, row: u64, damaged: &HashSet<u64>) -> bool {
+        (1..=self.counters.row).contains(&row) && !damaged.contains(&row)
     }
 
     /// No watcher is ahead of what there is.
@@ -95,6 +140,7 @@ impl Snapshot {
 
     fn fold_changelog(&self, report: &mut VerifyReport) -> Result<Folded> {
         let mut folded = Folded::new();
+        let bodies = self.bodies()?;
         let changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
         let by_key = self.txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
         let mut expected = None;
@@ -122,7 +168,7 @@ impl Snapshot {
             if by_key.get(own.as_slice()).map_err(engine)?.is_none() {
                 report.problem(format!("changes by key: sequence {sequence} is missing"));
             }
-            self.fold(sequence, &entry, &mut folded, report)?;
+            self.fold(sequence, &entry, &mut folded, &bodies, report);
         }
         if expected.unwrap_or(1) != self.counters.sequence + 1 {
             report.problem(format!(
@@ -144,8 +190,9 @@ impl Snapshot {
         sequence: u64,
         entry: &Entry,
         folded: &mut Folded,
+        bodies: &BodyReader<'_>,
         report: &mut VerifyReport,
-    ) -> Result<()> {
+    ) {
         let at = (entry.resource, entry.slot);
         let before = folded.get(&at).map_or(0, |(row, _)| *row);
         if before != entry.previous_row {
@@ -167,36 +214,29 @@ impl Snapshot {
             ));
         }
         if entry.operation == Operation::Update {
-            self.check_update(sequence, entry, report)?;
+            self.check_update(sequence, entry, bodies, report);
         }
         folded.insert(at, (entry.row, sequence));
-        Ok(())
     }
 
     /// The version before, with the logged fields put in, says what the version after says.
-    fn check_update(&self, sequence: u64, entry: &Entry, report: &mut VerifyReport) -> Result<()> {
-        let versions = self.txn.open_table(t::VERSIONS).map_err(engine)?;
-        let (old, new) = (
-            versions.get(entry.previous_row).map_err(engine)?,
-            versions.get(entry.row).map_err(engine)?,
-        );
-        let body = |bytes: &[u8]| unseal(TableId::Versions, bytes).map(<[u8]>::to_vec).ok();
-        let old = old.and_then(|b| body(b.value()));
-        let new = new.and_then(|b| body(b.value()));
-        let (Some(old), Some(new)) = (old, new) else {
+    fn check_update(
+        &self,
+        sequence: u64,
+        entry: &Entry,
+        bodies: &BodyReader<'_>,
+        report: &mut VerifyReport,
+    ) {
+        let (old, new) = (bodies.body(entry.previous_row), bodies.body(entry.row));
+        let (Ok(old), Ok(new)) = (old, new) else {
             report.problem(format!(
                 "versions: a row of sequence {sequence} cannot be read"
             ));
-            return Ok(());
+            return;
         };
-        let (Some(old), Some(new)) = (Body::new(&old), Body::new(&new)) else {
-            report.problem(format!(
-                "versions: a row of sequence {sequence} has no known format"
-            ));
-            return Ok(());
-        };
+        let (old, new) = (old.as_body(), new.as_body());
         let Some(resource) = self.catalog().resource(entry.resource) else {
-            return Ok(());
+            return;
         };
         let mut cells: Vec<(FieldId, Cell<'_>)> = old.cells().collect();
         for change in &entry.fields {
@@ -212,12 +252,15 @@ impl Snapshot {
                 "changelog: sequence {sequence} does not explain its version"
             ));
         }
-        Ok(())
     }
 
-    fn check_heads(&self, folded: &Folded, report: &mut VerifyReport) -> Result<()> {
+    fn check_heads(
+        &self,
+        folded: &Folded,
+        damaged: &HashSet<u64>,
+        report: &mut VerifyReport,
+    ) -> Result<()> {
         let heads = self.txn.open_table(t::HEADS).map_err(engine)?;
-        let versions = self.txn.open_table(t::VERSIONS).map_err(engine)?;
         let tombstones = self.txn.open_table(t::TOMBSTONES).map_err(engine)?;
         let mut live = vec![0_u64; self.counters.live.len()];
         for item in heads.range::<&[u8]>(..).map_err(engine)? {
@@ -242,9 +285,7 @@ impl Snapshot {
             if buried != head.deleted {
                 report.problem(format!("tombstones: key {name} and its head do not agree"));
             }
-            let row = versions.get(head.row).map_err(engine)?;
-            let readable = row.is_some_and(|b| unseal(TableId::Versions, b.value()).is_ok());
-            if !readable {
+            if !self.readable(head.row, damaged) {
                 report.problem(format!(
                     "versions: row {} of key {name} is damaged",
                     head.row
@@ -271,18 +312,13 @@ impl Snapshot {
     }
 
     /// Every past version ends where a change of its record stands, and can be read.
-    fn check_history(&self, report: &mut VerifyReport) -> Result<()> {
+    fn check_history(&self, damaged: &HashSet<u64>, report: &mut VerifyReport) -> Result<()> {
         let history = self.txn.open_table(t::HISTORY).map_err(engine)?;
-        let versions = self.txn.open_table(t::VERSIONS).map_err(engine)?;
         let by_key = self.txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
         for item in history.range::<&[u8]>(..).map_err(engine)? {
             let (key, value) = item.map_err(engine)?;
             let known = by_key.get(key.value()).map_err(engine)?.is_some();
-            let row = match past(value.value()) {
-                Ok((row, _)) => versions.get(row).map_err(engine)?,
-                Err(_) => None,
-            };
-            let readable = row.is_some_and(|b| unseal(TableId::Versions, b.value()).is_ok());
+            let readable = past(value.value()).is_ok_and(|(row, _)| self.readable(row, damaged));
             if !known || !readable {
                 let at = t::split_slot_key(key.value());
                 report.problem(format!("history: entry {at:?} does not fit the log"));

@@ -4,8 +4,14 @@ use std::sync::Arc;
 
 use redb::{Database, ReadableTable as _, WriteTransaction};
 
+use super::bodies::{
+    BlockHeader, BlockWriter, Dictionaries, Dictionary, Held, Packed, Packer, TRAIN_AT,
+    block_range, read_dictionary, unpack,
+};
 use super::changelog::{Cause, Entry, Operation};
-use super::format::{TableId, corrupt, decode, encode, seal, unseal};
+use super::columns::ColumnEdits;
+use super::field_changes::{FieldEvent, PRESENCE};
+use super::format::{TableId, corrupt, decode, encode, seal};
 use super::tables as t;
 use super::{
     Birth, Catalog, Checkpoint, Counters, Head, Position, Quarantined, RunReport, Tombstone, engine,
@@ -27,6 +33,11 @@ pub struct WriteTxn {
     /// The edition at the start: a catalog of another one is written at the end.
     edition: u64,
     first_sequence: u64,
+    /// What is still to be written to columns.
+    pub(super) columns: ColumnEdits,
+    dictionaries: Dictionaries,
+    /// Dictionaries trained by this transaction: nobody else may see them before the commit.
+    trained: Vec<Arc<Dictionary>>,
 }
 
 /// A record change, decided and encoded, that only needs its sequence.
@@ -34,11 +45,15 @@ pub struct WriteTxn {
 pub(crate) struct Staged {
     pub(crate) key: Key,
     pub(crate) head: Option<Head>,
+    /// The body, and the same as it is stored.
     pub(crate) body: RecordBuf,
+    pub(crate) packed: Packed,
     pub(crate) raw_hash: u128,
     pub(crate) canonical: u128,
     pub(crate) source_time: Option<Timestamp>,
     pub(crate) changes: Vec<FieldDiff>,
+    /// The body before, of a record that is current.
+    pub(crate) previous: Option<RecordBuf>,
 }
 
 impl Staged {
@@ -81,13 +96,22 @@ pub(super) fn initialise(database: &Database, birth: &Birth) -> Result<()> {
             .insert("catalog", empty.as_slice())
             .map_err(engine)?;
         txn.open_table(t::VERSIONS).map_err(engine)?;
+        txn.open_table(t::DICTIONARIES).map_err(engine)?;
         txn.open_table(t::CHANGELOG).map_err(engine)?;
         txn.open_table(t::RUNS).map_err(engine)?;
         txn.open_table(t::CHECKPOINTS).map_err(engine)?;
         txn.open_table(t::POSITIONS).map_err(engine)?;
         txn.open_table(t::INSTANTS).map_err(engine)?;
         txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
-        for table in [t::HEADS, t::HISTORY, t::TOMBSTONES, t::QUARANTINE] {
+        for table in [
+            t::HEADS,
+            t::HISTORY,
+            t::TOMBSTONES,
+            t::QUARANTINE,
+            t::COLUMNS,
+            t::COLUMN_CELLS,
+            t::FIELD_CHANGES,
+        ] {
             txn.open_table(table).map_err(engine)?;
         }
     }
@@ -95,7 +119,11 @@ pub(super) fn initialise(database: &Database, birth: &Birth) -> Result<()> {
 }
 
 impl WriteTxn {
-    pub(super) fn begin(database: &Database, observed: Timestamp) -> Result<Self> {
+    pub(super) fn begin(
+        database: &Database,
+        observed: Timestamp,
+        dictionaries: Dictionaries,
+    ) -> Result<Self> {
         let mut txn = database.begin_write().map_err(engine)?;
         // Opening after a crash stays fast whatever the size of the file.
         txn.set_quick_repair(true);
@@ -120,6 +148,9 @@ impl WriteTxn {
             run: 0,
             edition,
             first_sequence,
+            columns: ColumnEdits::default(),
+            dictionaries,
+            trained: Vec::new(),
         })
     }
 
@@ -193,7 +224,7 @@ impl WriteTxn {
     }
 
     /// Gives out the number of a new run, and logs changes under it.
-    pub(crate) fn new_run(&mut self) -> u64 {
+    pub fn new_run(&mut self) -> u64 {
         self.counters.run += 1;
         self.run = self.counters.run;
         self.run
@@ -215,28 +246,108 @@ impl WriteTxn {
         .collect()
     }
 
-    /// The bodies of rows.
+    /// The bodies of rows, which should come in ascending order: then a block is read once.
     pub(crate) fn bodies(&self, rows: impl Iterator<Item = u64>) -> Result<Vec<RecordBuf>> {
         let table = self.txn.open_table(t::VERSIONS).map_err(engine)?;
+        let mut held: Option<Held<'_>> = None;
         rows.map(|row| {
-            let found = table.get(row).map_err(engine)?;
-            let bytes = found.ok_or_else(|| missing_row(row))?;
-            let body = unseal(TableId::Versions, bytes.value())?;
-            Body::new(body).ok_or_else(|| corrupt(TableId::Versions, "an unknown body format"))?;
-            Ok(RecordBuf(body.to_vec()))
+            if let Some(block) = held.as_ref().filter(|block| block.holds(row)) {
+                return block.body(row);
+            }
+            let range = table.range(block_range(row)).map_err(engine)?;
+            let block = Held::find(range, row, |id| self.dictionary(id))?;
+            held.insert(block).body(row)
         })
         .collect()
     }
 
+    fn dictionary(&self, id: u32) -> Result<Option<Arc<Dictionary>>> {
+        if id == 0 {
+            return Ok(None);
+        }
+        if let Some(own) = self.trained.iter().find(|own| own.id() == id) {
+            return Ok(Some(Arc::clone(own)));
+        }
+        if let Some(held) = self.dictionaries.held(id) {
+            return Ok(Some(held));
+        }
+        let table = self.txn.open_table(t::DICTIONARIES).map_err(engine)?;
+        let dictionary = read_dictionary(&table, id)?;
+        self.dictionaries.put(Arc::clone(&dictionary));
+        Ok(Some(dictionary))
+    }
+
+    /// What compresses the bodies of a resource. `bodies` are about to be stored: with enough of
+    /// them, and of those stored before, the resource's dictionary is trained.
+    pub(crate) fn packer(&mut self, resource: u16, bodies: &[&[u8]]) -> Result<Packer> {
+        let at = usize::from(resource);
+        let current = self.counters.dictionaries.get(at).copied().unwrap_or(0);
+        if current != 0 {
+            return Ok(Packer::new(self.dictionary(current)?));
+        }
+        let stored = self.counters.slots.get(at).copied().unwrap_or(0);
+        if bodies.len().saturating_add(stored as usize) < TRAIN_AT {
+            return Ok(Packer::new(None));
+        }
+        let before = self.last_bodies(resource, TRAIN_AT.saturating_sub(bodies.len()))?;
+        let before = before.iter().map(|body| body.0.as_slice());
+        let samples: Vec<&[u8]> = before.chain(bodies.iter().copied()).collect();
+        self.counters.dictionary += 1;
+        let dictionary = Packer::train(self.counters.dictionary, &samples);
+        let value = seal(TableId::Dictionaries, dictionary.to_value());
+        let mut table = self.txn.open_table(t::DICTIONARIES).map_err(engine)?;
+        table
+            .insert(dictionary.id(), value.as_slice())
+            .map_err(engine)?;
+        drop(table);
+        if self.counters.dictionaries.len() <= at {
+            self.counters.dictionaries.resize(at + 1, 0);
+        }
+        if let Some(current) = self.counters.dictionaries.get_mut(at) {
+            *current = dictionary.id();
+        }
+        self.trained.push(Arc::clone(&dictionary));
+        Ok(Packer::new(Some(dictionary)))
+    }
+
+    /// The last bodies stored of a resource, at least that many where there are.
+    fn last_bodies(&self, resource: u16, least: usize) -> Result<Vec<RecordBuf>> {
+        let table = self.txn.open_table(t::VERSIONS).map_err(engine)?;
+        let mut out = Vec::new();
+        for block in table.range::<u64>(..).map_err(engine)?.rev() {
+            if out.len() >= least {
+                break;
+            }
+            let (first, block) = block.map_err(engine)?;
+            let header = BlockHeader::read(first.value(), block.value())?;
+            if header.resource != resource {
+                continue;
+            }
+            let dictionary = self.dictionary(header.dictionary)?;
+            for row in header.rows() {
+                let stored = header.stored(block.value(), row)?;
+                out.push(unpack(dictionary.as_deref(), row, stored)?);
+            }
+        }
+        Ok(out)
+    }
+
     /// Writes record changes, giving each its sequence, in the order they come.
-    pub(crate) fn stage(&mut self, resource: u16, cause: Cause, staged: &[Staged]) -> Result<()> {
+    pub(crate) fn stage(
+        &mut self,
+        resource: u16,
+        cause: Cause,
+        mut staged: Vec<Staged>,
+    ) -> Result<()> {
         let mut heads = Vec::with_capacity(staged.len());
         let mut history = Vec::new();
         let mut by_key = Vec::with_capacity(staged.len());
         let mut lifted = Vec::new();
+        self.read_dead(&mut staged)?;
         {
             let mut versions = self.txn.open_table(t::VERSIONS).map_err(engine)?;
             let mut changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
+            let mut block = BlockWriter::new(resource);
             for item in staged {
                 let operation = item.operation();
                 self.counters.sequence += 1;
@@ -250,8 +361,7 @@ impl WriteTxn {
                     add_live(&mut self.counters, resource, 1);
                     lifted.push(t::record_key(resource, &item.key));
                 }
-                let body = seal(TableId::Versions, item.body.0.clone());
-                versions.insert(row, body.as_slice()).map_err(engine)?;
+                block.push(&mut versions, row, &item.packed)?;
                 let entry = Entry {
                     slot,
                     key: Some(item.key.clone()),
@@ -280,7 +390,10 @@ impl WriteTxn {
                 };
                 heads.push((t::record_key(resource, &item.key), head.encode()));
                 by_key.push(t::slot_key(resource, slot, sequence));
+                let place = (slot, row, sequence);
+                note_columns(&mut self.columns, resource, place, item, self.observed);
             }
+            block.flush(&mut versions)?;
         }
         self.insert_sorted(t::HEADS, heads)?;
         self.insert_sorted(t::HISTORY, history)?;
@@ -295,6 +408,22 @@ impl WriteTxn {
         let mut table = self.txn.open_table(t::TOMBSTONES).map_err(engine)?;
         for key in lifted {
             table.remove(key.as_slice()).map_err(engine)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what deleted records were before they come back.
+    fn read_dead(&self, staged: &mut [Staged]) -> Result<()> {
+        let dead = |item: &&mut Staged| item.head.is_some_and(|head| head.deleted);
+        let mut items: Vec<&mut Staged> = staged.iter_mut().filter(dead).collect();
+        let bodies = self.bodies(
+            items
+                .iter()
+                .filter_map(|item| item.head)
+                .map(|head| head.row),
+        )?;
+        for (item, body) in items.iter_mut().zip(bodies) {
+            item.previous = Some(body);
         }
         Ok(())
     }
@@ -384,6 +513,18 @@ impl WriteTxn {
         let own = t::slot_key(id, head.slot, sequence);
         by_key.insert(own.as_slice(), ()).map_err(engine)?;
         drop(by_key);
+        self.columns.delete(id, head.slot);
+        let event = FieldEvent {
+            sequence,
+            slot: head.slot,
+            operation: Operation::Delete,
+            value_changed: true,
+            source_time,
+            observed: self.observed,
+            previous: Vec::new(),
+            new: Vec::new(),
+        };
+        self.columns.events.push(id, PRESENCE, event);
         tombstone.sequence = sequence;
         self.put_tombstone(id, key, &tombstone)?;
         Ok(DeleteOutcome::Deleted)
@@ -501,6 +642,7 @@ impl WriteTxn {
                 .insert(observed.0, self.counters.sequence)
                 .map_err(engine)?;
         }
+        self.flush_columns()?;
         if self.counters.edition != self.edition {
             let value = encode(TableId::Catalog, self.catalog.as_ref())?;
             let mut table = self.txn.open_table(t::CATALOG).map_err(engine)?;
@@ -512,6 +654,9 @@ impl WriteTxn {
             .map_err(engine)?;
         drop(meta);
         self.txn.commit().map_err(engine)?;
+        for dictionary in self.trained {
+            self.dictionaries.put(dictionary);
+        }
         Ok(self.counters.sequence)
     }
 }
@@ -522,6 +667,49 @@ impl std::fmt::Debug for WriteTxn {
             .field("counters", &self.counters)
             .finish_non_exhaustive()
     }
+}
+
+/// Notes what a staged change does to columns, and its changes by field.
+fn note_columns(
+    columns: &mut ColumnEdits,
+    resource: u16,
+    (slot, row, sequence): (u32, u64, u64),
+    item: Staged,
+    observed: Timestamp,
+) {
+    let operation = item.operation();
+    let event = |operation, value_changed, previous: &[u8], new: &[u8]| FieldEvent {
+        sequence,
+        slot,
+        operation,
+        value_changed,
+        source_time: item.source_time,
+        observed,
+        previous: previous.to_vec(),
+        new: new.to_vec(),
+    };
+    if operation != Operation::Update {
+        let event = event(operation, true, &[], &[]);
+        columns.events.push(resource, PRESENCE, event);
+    }
+    let touched = item.previous.as_ref().map(|previous| {
+        let (old, new) = (previous.as_body(), item.body.as_body());
+        let touched = old.differing(new);
+        for field in &touched {
+            let cell = |body: Body<'_>| {
+                let found = body.encoded().find(|(id, _)| id >= field);
+                found
+                    .filter(|(id, _)| id == field)
+                    .map_or(&[][..], |(_, cell)| cell)
+                    .to_vec()
+            };
+            let changed = item.changes.iter().any(|change| change.field == *field);
+            let event = event(operation, changed, &cell(old), &cell(new));
+            columns.events.push(resource, field.0, event);
+        }
+        touched
+    });
+    columns.put(resource, (slot, row), item.body, touched);
 }
 
 fn past(resource: u16, head: &Head, ended: u64) -> (Vec<u8>, Vec<u8>) {

@@ -49,6 +49,7 @@ impl Show<'_> {
         QueryContext {
             as_of: Some(AsOf::Instant(as_of)),
             now: self.last_day,
+            clock: None,
         }
     }
 

@@ -91,7 +91,13 @@ impl Snapshot {
             None => self.sequence(),
         });
         let resource = self.resource(&query.resource)?;
-        let access = Access::choose(&resource, bound.predicate.as_ref());
+        let access = bound.predicate.as_ref().map_or(Access::Scan, |p| {
+            // Groups are made of whole records.
+            match Access::by_predicate(&resource, p) {
+                Access::Columns => Access::Scan,
+                other => other,
+            }
+        });
         let mut explain = Explain {
             access: access.to_string(),
             residual: bound
@@ -118,9 +124,11 @@ impl Snapshot {
                     }
                 }
             }
-            Access::Scan => self.scan(&query.resource, at, |_: &Key, record: Record| {
-                ask(&record).map(|()| true)
-            })?,
+            Access::Scan | Access::Columns => {
+                self.scan(&query.resource, at, |_: &Key, record: Record| {
+                    ask(&record).map(|()| true)
+                })?
+            }
         }
         let rows = groups.finish()?;
         AggregateResult::finish(bound, rows, explain)

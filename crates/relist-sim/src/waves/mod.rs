@@ -1,8 +1,11 @@
-//! The workloads of the benchmarks: a wave of new records, and a wave of the same sent again.
+//! The workloads of the benchmarks: a wave of new records, a wave of the same sent again, the same
+//! in other bytes, and days of which only what changed is sent.
 
-use std::collections::BTreeSet;
+mod rewrite;
 
-use crate::market::truth::Operation;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::market::truth::{Change, Net, Operation, net};
 use crate::market::{Event, Market, Size};
 use crate::rng::{Rng, mix};
 use crate::state::Status;
@@ -43,6 +46,15 @@ pub struct Expected {
     pub deleted: Vec<u32>,
 }
 
+/// A day of changes, as a client that asks once a day sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Day {
+    /// The listings that are new or changed, in the order in which they last changed.
+    pub keys: Vec<u32>,
+    /// What became of each listing.
+    pub net: Net,
+}
+
 impl Waves {
     /// A market of so many listings.
     pub fn new(seed: u64, listings: u32) -> Self {
@@ -71,6 +83,47 @@ impl Waves {
     /// asked for.
     pub fn pages(&self, size: usize) -> impl Iterator<Item = Vec<u8>> + '_ {
         self.market.property_pages(size)
+    }
+
+    /// The records of [`pages`](Self::pages), every one in other bytes, no field of another value:
+    /// other number lexemes, another order of the members, other space, an etag.
+    pub fn rewritten(&self, size: usize) -> impl Iterator<Item = Vec<u8>> + '_ {
+        let pages = self.pages(size).enumerate();
+        pages.map(|(number, page)| rewrite::rewrite(&page, number))
+    }
+
+    /// Lets a day of the market pass: prices are cut, listings go pending, close, come and go, and
+    /// now and then the system stamps one of eight anew.
+    /// [`day_pages`](Self::day_pages) sends what changed.
+    pub fn day(&mut self) -> Day {
+        self.market.forget_truth();
+        let place = self.market.truth_len();
+        self.market.advance_days(1);
+        let of_listings = || {
+            let all = self.market.truth_since(place).iter();
+            all.filter(|change| change.resource == "Property")
+        };
+        let net = net(of_listings());
+        let mut last: BTreeMap<u32, u32> = BTreeMap::new();
+        let sent = |change: &&Change| {
+            let name = ("Property", change.key.clone());
+            net.inserted.contains_key(&name) || net.changed.contains_key(&name)
+        };
+        for change in of_listings().filter(sent) {
+            last.extend(change.key.parse::<u32>().map(|key| (key, change.at)));
+        }
+        let mut keys: Vec<u32> = last.keys().copied().collect();
+        keys.sort_by_key(|key| last.get(key).copied());
+        Day { keys, net }
+    }
+
+    /// The pages of what changed on a day.
+    pub fn day_pages<'a>(
+        &'a self,
+        day: &'a Day,
+        size: usize,
+    ) -> impl Iterator<Item = Vec<u8>> + 'a {
+        self.market.property_pages_of(&day.keys, size)
     }
 
     /// Lets a day pass in which of every 1,000 records 50 change in one to four fields, 5 are
@@ -148,12 +201,16 @@ impl Waves {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::market::truth::net;
-    use std::collections::BTreeMap;
 
-    fn records(waves: &Waves) -> BTreeMap<u64, serde_json::Map<String, serde_json::Value>> {
+    type Records = BTreeMap<u64, serde_json::Map<String, serde_json::Value>>;
+
+    fn records(waves: &Waves) -> Records {
+        of_pages(waves.pages(100))
+    }
+
+    fn of_pages(pages: impl Iterator<Item = Vec<u8>>) -> Records {
         let mut out = BTreeMap::new();
-        for page in waves.pages(100) {
+        for page in pages {
             let page: serde_json::Value = serde_json::from_slice(&page).unwrap();
             for record in page["value"].as_array().unwrap() {
                 let key = record["ListingKeyNumeric"].as_u64().unwrap();
@@ -204,5 +261,46 @@ mod tests {
             .keys()
             .filter(|(resource, _)| *resource == "Property");
         assert_eq!(properties.count() as u64, expected.changed);
+    }
+    #[test]
+    fn rewritten_records_are_the_same() {
+        let waves = Waves::new(5, 900);
+        let mut rewritten = of_pages(waves.rewritten(100));
+        for record in rewritten.values_mut() {
+            record.remove("@odata.etag");
+        }
+        assert_eq!(rewritten, records(&waves));
+    }
+
+    #[test]
+    fn days_are_what_they_say() {
+        let mut waves = Waves::new(6, 1_500);
+        let mut mirror = records(&waves);
+        let mut changed = 0;
+        for _ in 0..12 {
+            let day = waves.day();
+            let sent = of_pages(waves.day_pages(&day, 100));
+            assert_eq!(sent.len(), day.keys.len());
+            for ((_, key), fields) in &day.net.changed {
+                let key: u64 = key.parse().unwrap();
+                let (old, new) = (&mirror[&key], &sent[&key]);
+                let differ: BTreeSet<&String> = new
+                    .iter()
+                    .filter(|(name, value)| old[*name] != **value)
+                    .map(|(name, _)| name)
+                    .collect();
+                assert_eq!(differ, fields.keys().collect(), "{key}");
+                changed += 1;
+            }
+            for (_, key) in day.net.inserted.keys() {
+                assert!(!mirror.contains_key(&key.parse().unwrap()), "{key}");
+            }
+            mirror.extend(sent);
+            for (_, key) in &day.net.deleted {
+                assert!(mirror.remove(&key.parse().unwrap()).is_some(), "{key}");
+            }
+            assert_eq!(mirror, records(&waves));
+        }
+        assert!(changed > 400, "{changed}");
     }
 }

@@ -1,0 +1,33 @@
+//! Columns: one field of many records side by side, for scans. Pure.
+//!
+//! A column holds the encoded [`Cell`](crate::record::Cell) of each slot, cut into segments of
+//! [`SEGMENT_ROWS`] slots. Nothing is lost: a segment gives back the very cell the record has, so
+//! an answer from columns is the answer from records. What differs is the layout, chosen for each
+//! segment by what its cells are: numbers, codes into a dictionary, or bytes.
+//!
+//! rayon is named in `job`: fields are independent.
+
+mod bits;
+mod dictionary;
+mod edit;
+mod job;
+mod number;
+mod pack;
+mod segment;
+
+pub(crate) use bits::Mask;
+use dictionary::ABSENT;
+pub(crate) use dictionary::Dictionary;
+pub(crate) use edit::{Edit, edited};
+pub(crate) use job::{FieldDone, FieldJob, SegmentJob, edit_all, on_all_cores};
+pub(crate) use number::{Form, Unit};
+pub(crate) use segment::{Numbers, Segment, Values, slice_of};
+
+/// Slots a segment covers. Part of the file format.
+pub(crate) const SEGMENT_ROWS: u32 = 8_192;
+
+/// The segment a slot is in, and its place there.
+pub(crate) fn place(slot: u32) -> (u32, u16) {
+    let row = slot % SEGMENT_ROWS;
+    (slot / SEGMENT_ROWS, u16::try_from(row).unwrap_or(u16::MAX))
+}

@@ -1,0 +1,223 @@
+//! An OData page in one pass: where its records are, and their keys.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::key::KeySpec;
+use super::members::Fault;
+use super::page::{count_of, selects_fields};
+use super::scan::{Scanner, Span};
+use crate::keycode::Key;
+
+/// Names that are tried before one is looked at: so many fields may be left out in a row.
+const AHEAD: usize = 6;
+/// A record with more names than this that are not where they were has another shape.
+const MISSES: usize = 16;
+
+/// What the pass finds.
+pub(super) struct Found {
+    pub(super) records: Vec<FoundRecord>,
+    pub(super) key_spec: Arc<KeySpec>,
+    pub(super) next_link: Option<String>,
+    pub(super) count: Option<u64>,
+    pub(super) partial: bool,
+}
+
+/// Where a record is, and its key when that is plain to see.
+pub(super) type FoundRecord = (Range<usize>, Option<Result<Key, Fault>>);
+
+/// Scans a page. `None` when it is not what pages mostly are: then it must be parsed.
+pub(super) fn scan(resource: &str, body: &str, known: Option<&Arc<KeySpec>>) -> Option<Found> {
+    let mut scanner = Scanner::new(body, 0);
+    let mut records = None;
+    let (mut next_link, mut count, mut context) = (None, None, None);
+    scanner.space();
+    let mut more = !scanner.open(b'{', b'}')?;
+    while more {
+        let name = body.get(scanner.name()?)?;
+        match name {
+            "value" if records.is_none() => {
+                scanner.space();
+                records = Some(scan_records(resource, body, known, &mut scanner)?);
+            }
+            // An error, or what is not clear.
+            "value" | "error" => return None,
+            "@odata.nextLink" | "@nextLink" => next_link = text(body, &scanner.value()?)?,
+            "@odata.count" | "@count" => count = count_of(body.get(scanner.value()?.range)?),
+            "@odata.context" | "@context" => context = text(body, &scanner.value()?)?,
+            _ => {
+                scanner.value()?;
+            }
+        }
+        more = scanner.more(b'}')?;
+    }
+    scanner.space();
+    if scanner.at() != body.len() {
+        return None;
+    }
+    let (records, key_spec) = records?;
+    Some(Found {
+        records,
+        key_spec,
+        next_link,
+        count,
+        partial: context.as_deref().is_some_and(selects_fields),
+    })
+}
+
+/// A string or null.
+fn text(body: &str, span: &Span) -> Option<Option<String>> {
+    let raw = body.get(span.range.clone())?;
+    match plain_text(raw) {
+        _ if raw == "null" => Some(None),
+        Some(inner) if !span.escaped => Some(Some(inner.to_owned())),
+        _ => serde_json::from_str(raw).ok(),
+    }
+}
+
+fn plain_text(raw: &str) -> Option<&str> {
+    raw.strip_prefix('"')?.strip_suffix('"')
+}
+
+/// What a member is to the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Other,
+    Key,
+    Twin,
+    Id,
+}
+
+impl Part {
+    fn of(name: &str, spec: &KeySpec) -> Self {
+        if name == spec.field {
+            Part::Key
+        } else if Some(name) == spec.twin.as_deref() {
+            Part::Twin
+        } else if name == "@odata.id" {
+            Part::Id
+        } else {
+            Part::Other
+        }
+    }
+}
+
+/// The array of records.
+fn scan_records(
+    resource: &str,
+    body: &str,
+    known: Option<&Arc<KeySpec>>,
+    scanner: &mut Scanner<'_>,
+) -> Option<(Vec<FoundRecord>, Arc<KeySpec>)> {
+    let mut records = Vec::new();
+    let mut more = !scanner.open(b'[', b']')?;
+    let key_spec = match known {
+        Some(spec) => Arc::clone(spec),
+        None if !more => Arc::new(KeySpec::new(String::new(), false)),
+        None => {
+            let first = scanner.clone().value()?.range;
+            Arc::new(KeySpec::infer(resource, body.get(first)?)?)
+        }
+    };
+    let mut shape = Shape::default();
+    while more {
+        let start = scanner.at();
+        let key = scan_record(body, &key_spec, scanner, &mut shape)?;
+        records.push((start..scanner.at(), key));
+        more = scanner.more(b']')?;
+    }
+    Some((records, key_spec))
+}
+
+/// The names of the records before, each from its quote to its colon. Mostly they are the next
+/// one's names too, and then comparing is all there is to do.
+#[derive(Default)]
+struct Shape {
+    names: Vec<(Range<usize>, Part)>,
+    own: Vec<(Range<usize>, Part)>,
+    place: usize,
+    misses: usize,
+}
+
+impl Shape {
+    fn begin(&mut self) {
+        self.own.clear();
+        (self.place, self.misses) = (0, 0);
+    }
+
+    /// Passes a name.
+    fn name(&mut self, body: &str, spec: &KeySpec, scanner: &mut Scanner<'_>) -> Option<Part> {
+        let ahead = self.names.iter().enumerate().skip(self.place).take(AHEAD);
+        for (at, (range, part)) in ahead {
+            if scanner.expect(body.as_bytes().get(range.clone())?) {
+                self.place = at + 1;
+                self.own.push((range.clone(), *part));
+                return Some(*part);
+            }
+        }
+        let start = scanner.at();
+        let part = Part::of(body.get(scanner.name()?)?, spec);
+        let name = (start..scanner.at(), part);
+        self.misses += 1;
+        if self.misses <= MISSES {
+            let place = self.place.min(self.names.len());
+            self.names.insert(place, name.clone());
+            self.place = place + 1;
+        }
+        self.own.push(name);
+        Some(part)
+    }
+
+    fn end(&mut self) {
+        if self.misses > MISSES || self.names.len() > 2 * (self.own.len() + MISSES) {
+            std::mem::swap(&mut self.names, &mut self.own);
+        }
+    }
+}
+
+/// One record. Its key is read as [`scan_key`](super::members::scan_key) reads it, which is asked
+/// where there is any doubt.
+fn scan_record(
+    body: &str,
+    spec: &KeySpec,
+    scanner: &mut Scanner<'_>,
+    shape: &mut Shape,
+) -> Option<Option<Result<Key, Fault>>> {
+    let (mut key, mut twin, mut id) = (None, None, None);
+    let mut clear = true;
+    shape.begin();
+    let mut more = !scanner.open(b'{', b'}')?;
+    while more {
+        let part = shape.name(body, spec, scanner)?;
+        let value = scanner.value()?;
+        let found = match part {
+            Part::Other => None,
+            Part::Key => Some(&mut key),
+            Part::Twin => Some(&mut twin),
+            Part::Id => Some(&mut id),
+        };
+        if let Some(found) = found {
+            clear &= found.is_none() && !value.escaped;
+            *found = Some(value.range);
+        }
+        more = scanner.more(b'}')?;
+    }
+    shape.end();
+    if !clear {
+        return Some(None);
+    }
+    let fault = |name: &str| {
+        let name = name.to_owned();
+        move |reason| (Some(name), reason)
+    };
+    if let Some(range) = key {
+        return Some(Some(
+            spec.read(body.get(range)?).map_err(fault(&spec.field)),
+        ));
+    }
+    if let (Some(range), Some(name)) = (twin, &spec.twin) {
+        return Some(Some(spec.read(body.get(range)?).map_err(fault(name))));
+    }
+    let id = id.and_then(|range| plain_text(body.get(range)?));
+    Some(id.map(|id| spec.read_id(id).map_err(fault(&spec.field))))
+}

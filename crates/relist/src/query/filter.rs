@@ -1,0 +1,369 @@
+//! Filters on columns: one condition at a time over a whole segment.
+//!
+//! A condition on one field is asked of each distinct cell of a dictionary, or becomes a range of
+//! integers; what reads several fields is asked of each row that is left. Segments whose range
+//! shows that nothing can pass are skipped.
+
+use std::cmp::Ordering;
+
+use super::table::{Table, View, value_of};
+use crate::column::{Dictionary, Mask, Numbers, SEGMENT_ROWS, Segment, Unit, Values, on_all_cores};
+use crate::error::Result;
+use crate::odata::{CompareOp, Conjunct, FieldTest, Predicate};
+use crate::record::Cell;
+use crate::record::codec::Reader;
+use crate::schema::FieldType;
+use crate::value::{Decimal, Value};
+
+/// The rows of each segment that pass, and what it took.
+#[derive(Debug, Default)]
+pub(super) struct Selection {
+    pub(super) masks: Vec<Mask>,
+    /// Segments no row of which was looked at.
+    pub(super) skipped: u64,
+    /// Rows of the others.
+    pub(super) examined: u64,
+}
+
+impl Selection {
+    pub(super) fn count(&self) -> u64 {
+        self.masks.iter().map(Mask::count).sum()
+    }
+
+    /// The slots that pass, ascending.
+    pub(super) fn slots(&self) -> impl Iterator<Item = u32> {
+        let masks = (0_u32..).zip(&self.masks);
+        masks.flat_map(|(segment, mask)| mask.rows().map(move |row| slot_of(segment, row)))
+    }
+}
+
+pub(super) fn slot_of(segment: u32, row: usize) -> u32 {
+    segment * SEGMENT_ROWS + u32::try_from(row).unwrap_or(0)
+}
+
+/// A condition on one field.
+struct Step<'p> {
+    at: usize,
+    ty: FieldType,
+    conjunct: Conjunct<'p>,
+    range: Option<Range>,
+    /// Which codes pass, where the column has a dictionary.
+    codes: Codes,
+    /// Whether an absent value or null passes.
+    null_passes: bool,
+}
+
+/// Which codes pass.
+enum Codes {
+    None,
+    One(u16),
+    Some(Vec<bool>),
+}
+
+/// A comparison with a number: passes from `low` to `high`, or without `within` outside of them.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    op: CompareOp,
+    unit: Unit,
+    constant: Decimal,
+}
+
+/// The rows that a predicate lets through.
+pub(super) fn select(table: &Table<'_>, predicate: Option<&Predicate>) -> Result<Selection> {
+    let Some(predicate) = predicate else {
+        return Ok(Selection {
+            masks: table.live.as_ref().clone(),
+            skipped: u64::from(table.segments()),
+            examined: 0,
+        });
+    };
+    let view = table.view(predicate.fields())?;
+    let conjuncts = predicate.conjuncts();
+    let complete = predicate.is_split();
+    let mut steps: Vec<Step<'_>> = conjuncts
+        .into_iter()
+        .filter_map(|conjunct| Step::new(conjunct, &view))
+        .collect();
+    // The cheapest and the most telling first.
+    steps.sort_by_key(Step::cost);
+    let segments: Vec<u32> = (0..table.segments()).collect();
+    let done = on_all_cores(segments, |segment| {
+        select_segment(&view, segment, &steps, (!complete).then_some(predicate))
+    });
+    let mut out = Selection::default();
+    for (mask, examined) in done {
+        out.skipped += u64::from(examined == 0);
+        out.examined += examined;
+        out.masks.push(mask);
+    }
+    Ok(out)
+}
+
+fn select_segment(
+    view: &View<'_>,
+    number: u32,
+    steps: &[Step<'_>],
+    residual: Option<&Predicate>,
+) -> (Mask, u64) {
+    let live = view.table.live.get(number as usize);
+    let Some(live) = live.filter(|live| !live.is_empty()) else {
+        return (Mask::none(), 0);
+    };
+    let columns = || {
+        steps.iter().filter_map(|step| {
+            let (field, _, column) = view.columns.get(step.at)?;
+            Some((step, *field, column.segment(number), &*column.dictionary))
+        })
+    };
+    if columns().any(|(step, _, segment, _)| step.excludes(segment)) {
+        return (Mask::none(), 0);
+    }
+    let mut mask = live.clone();
+    let examined = mask.count();
+    for (step, field, segment, dictionary) in columns() {
+        step.keep(segment, dictionary, &mut mask, |row, step| {
+            // The records alone have it.
+            let slot = view.row(number, row);
+            let value = crate::odata::Row::value(&slot, field);
+            step.conjunct.accepts(&value.unwrap_or(Value::Null))
+        });
+        if mask.is_empty() {
+            return (mask, examined);
+        }
+    }
+    if let Some(predicate) = residual {
+        mask.filter(|row| predicate.matches(&view.row(number, row)));
+    }
+    (mask, examined)
+}
+
+impl<'p> Step<'p> {
+    fn new(conjunct: Conjunct<'p>, view: &View<'_>) -> Option<Self> {
+        let at = view
+            .columns
+            .binary_search_by_key(&conjunct.field, |(id, ..)| *id)
+            .ok()?;
+        let (_, def, column) = view.columns.get(at)?;
+        let ty = def.map_or(FieldType::Json, |f| f.ty.clone());
+        let range = Range::of(&conjunct.test, &ty);
+        let null_passes = conjunct.accepts(&Value::Null);
+        let coded = column.segments.iter().flatten();
+        let coded = coded
+            .into_iter()
+            .any(|s| matches!(s.values, Values::Codes(_)));
+        let codes = if coded {
+            Codes::of(&column.dictionary, &conjunct, &ty)
+        } else {
+            Codes::None
+        };
+        Some(Step {
+            at,
+            ty,
+            conjunct,
+            range,
+            codes,
+            null_passes,
+        })
+    }
+
+    fn cost(&self) -> u8 {
+        match (&self.codes, &self.range) {
+            (Codes::One(_), _) => 0,
+            (Codes::None, Some(range)) if range.op == CompareOp::Eq => 1,
+            (Codes::Some(_), _) => 2,
+            (Codes::None, Some(_)) => 3,
+            (Codes::None, None) => 4,
+        }
+    }
+
+    /// Whether no row of the segment can pass.
+    fn excludes(&self, segment: Option<&Segment>) -> bool {
+        match segment.map(|segment| &segment.values) {
+            None | Some(Values::Absent) => !self.null_passes,
+            Some(Values::Numbers(numbers)) if !self.null_passes => {
+                match (&self.range, numbers.range) {
+                    (_, None) => true,
+                    (Some(range), Some((low, high))) if range.unit == numbers.unit => {
+                        let (from, to) = range.bounds(numbers.scale);
+                        range.op != CompareOp::Ne && (from > high || to < low)
+                    }
+                    _ => false,
+                }
+            }
+            _ => false,
+        }
+    }
+
+    fn keep(
+        &self,
+        segment: Option<&Segment>,
+        dictionary: &Dictionary,
+        mask: &mut Mask,
+        elsewhere: impl Fn(usize, &Self) -> bool,
+    ) {
+        let Some(segment) = segment else {
+            return mask.filter(|_| self.null_passes);
+        };
+        // Rows that a segment does not cover yet have no value.
+        let behind = (self.null_passes && segment.rows < SEGMENT_ROWS as usize)
+            .then(|| mask.behind(segment.rows));
+        match &segment.values {
+            Values::Absent => mask.filter(|_| self.null_passes),
+            Values::Elsewhere => mask.filter(|row| elsewhere(row, self)),
+            Values::Codes(codes) => match &self.codes {
+                Codes::One(one) => mask.retain(codes, |code| code == one),
+                Codes::Some(pass) => {
+                    mask.retain(codes, |code| pass.get(usize::from(*code)) == Some(&true));
+                }
+                Codes::None => mask.filter(|_| false),
+            },
+            Values::Numbers(numbers) => match &self.range {
+                Some(range) if range.unit == numbers.unit => self.keep_range(numbers, *range, mask),
+                _ => self.keep_each(segment, dictionary, mask),
+            },
+            Values::Bytes { .. } => self.keep_each(segment, dictionary, mask),
+        }
+        if let Some(behind) = behind {
+            mask.or(&behind);
+        }
+    }
+
+    fn keep_range(&self, numbers: &Numbers, range: Range, mask: &mut Mask) {
+        let (low, high) = range.bounds(numbers.scale);
+        let negated = range.op == CompareOp::Ne;
+        if numbers.form_of.is_empty() {
+            let valued = numbers.form(0).has_value();
+            if !valued {
+                return mask.filter(|_| self.null_passes);
+            }
+            return mask.retain(&numbers.values, |v| ((*v >= low) & (*v <= high)) != negated);
+        }
+        let valued = numbers.valued();
+        let mut nulls = mask.clone();
+        nulls.retain(&numbers.form_of, |form| {
+            valued.get(usize::from(*form)) != Some(&true)
+        });
+        mask.retain(&numbers.values, |v| ((*v >= low) & (*v <= high)) != negated);
+        if self.null_passes {
+            mask.or(&nulls);
+        } else {
+            mask.and_not(&nulls);
+        }
+    }
+
+    /// Asks of each row.
+    fn keep_each(&self, segment: &Segment, dictionary: &Dictionary, mask: &mut Mask) {
+        mask.filter(|row| {
+            let value = value_of(segment, dictionary, row, &self.ty).unwrap_or(Value::Null);
+            self.conjunct.accepts(&value)
+        });
+    }
+}
+
+impl Codes {
+    fn of(dictionary: &Dictionary, conjunct: &Conjunct<'_>, ty: &FieldType) -> Self {
+        let pass: Vec<bool> = (0..dictionary.codes())
+            .map(|code| {
+                let code = u16::try_from(code).unwrap_or(u16::MAX);
+                let cell = dictionary.cell(code).unwrap_or_default();
+                let cell = Cell::read(&mut Reader::new(cell));
+                let value = cell.map_or(Value::Null, |cell| cell.value_as(ty));
+                conjunct.accepts(&value)
+            })
+            .collect();
+        let mut passing = pass.iter().enumerate().filter(|(_, pass)| **pass);
+        match (passing.next(), passing.next()) {
+            (None, _) => Codes::Some(Vec::new()),
+            (Some((one, _)), None) => Codes::One(u16::try_from(one).unwrap_or(u16::MAX)),
+            _ => Codes::Some(pass),
+        }
+    }
+}
+
+impl Range {
+    /// The range a comparison means for columns of the field's own kind.
+    fn of(test: &FieldTest<'_>, ty: &FieldType) -> Option<Self> {
+        let FieldTest::Compare(op, constant) = test else {
+            return None;
+        };
+        let (unit, constant) = match (ty, constant) {
+            (FieldType::Int | FieldType::Decimal, Value::Int(v)) => {
+                (Unit::Number, Decimal::from(*v))
+            }
+            (FieldType::Int | FieldType::Decimal, Value::Decimal(v)) => (Unit::Number, *v),
+            (FieldType::Date, Value::Date(day)) => (Unit::Day, Decimal::from(i64::from(day.0))),
+            (FieldType::DateTime, Value::DateTime(at)) => {
+                let nanos = i128::from(at.seconds) * 1_000_000_000 + i128::from(at.nanos);
+                (Unit::Instant, Decimal::new(nanos, 9)?)
+            }
+            (FieldType::DateTime, Value::Date(day)) => {
+                (Unit::Instant, Decimal::from(day.midnight().seconds))
+            }
+            _ => return None,
+        };
+        Some(Range {
+            op: *op,
+            unit,
+            constant,
+        })
+    }
+
+    /// The first and the last integer, in units of `10^-scale`, that the comparison takes in (`ne`
+    /// leaves out). First past last where there is none.
+    fn bounds(&self, scale: u8) -> (i64, i64) {
+        let (below, exact) = scaled(self.constant, scale);
+        let clamp = |v: i128| i64::try_from(v).unwrap_or(if v < 0 { i64::MIN } else { i64::MAX });
+        let none = (1, 0);
+        match self.op {
+            CompareOp::Eq | CompareOp::Ne if !exact || i64::try_from(below).is_err() => none,
+            CompareOp::Eq | CompareOp::Ne => (clamp(below), clamp(below)),
+            CompareOp::Lt => {
+                let last = if exact { below - 1 } else { below };
+                if last < i128::from(i64::MIN) {
+                    none
+                } else {
+                    (i64::MIN, clamp(last))
+                }
+            }
+            CompareOp::Le if below < i128::from(i64::MIN) => none,
+            CompareOp::Le => (i64::MIN, clamp(below)),
+            CompareOp::Gt if below + 1 > i128::from(i64::MAX) => none,
+            CompareOp::Gt => (clamp(below + 1), i64::MAX),
+            CompareOp::Ge => {
+                let first = if exact { below } else { below + 1 };
+                if first > i128::from(i64::MAX) {
+                    none
+                } else {
+                    (clamp(first), i64::MAX)
+                }
+            }
+        }
+    }
+}
+
+/// A number in units of `10^-scale`: the integer at or below it, and whether that is it. What is
+/// far beyond an `i64` stays so.
+fn scaled(number: Decimal, scale: u8) -> (i128, bool) {
+    let far = if number.mantissa() < 0 {
+        i128::MIN / 4
+    } else {
+        i128::MAX / 4
+    };
+    match number.scale().cmp(&scale) {
+        Ordering::Greater => {
+            let by = 10_i128
+                .checked_pow(u32::from(number.scale() - scale))
+                .unwrap_or(i128::MAX);
+            let below = number.mantissa().div_euclid(by);
+            (below, number.mantissa().rem_euclid(by) == 0)
+        }
+        _ => {
+            let by = 10_i128.checked_pow(u32::from(scale - number.scale()));
+            let value = by.and_then(|by| number.mantissa().checked_mul(by));
+            (
+                value.map_or(far, |v| v.clamp(i128::MIN / 4, i128::MAX / 4)),
+                true,
+            )
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Changes by field: the changelog once more, a field at a time.
+//!
+//! What a question about one field's past needs, and nothing else: all price changes of a month
+//! are one range, and the column of any moment is the column of now with the later changes undone.
+
+use std::collections::BTreeMap;
+
+use super::format::{TableId, corrupt, seal, unseal};
+use super::tables as t;
+use super::{Operation, Snapshot, WriteTxn, engine};
+use crate::error::Result;
+use crate::record::codec::{Reader, put_bytes, put_signed, put_u64};
+use crate::value::Timestamp;
+
+/// Whole records that come and go.
+pub(super) const PRESENCE: u16 = u16::MAX - 2;
+/// An entry's chunk is closed when it has so many bytes: redb doubles what is just over 2^n.
+const CHUNK_BYTES: usize = 15_900;
+
+/// In an entry's flags: the value changed, not only how it is written.
+const VALUE: u64 = 1;
+/// A source time follows.
+const TIMED: u64 = 2;
+/// What happened to the record, above the flags.
+const OPERATION_SHIFT: u32 = 2;
+
+/// One field's change, or a record's coming or going.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FieldEvent {
+    pub(crate) sequence: u64,
+    pub(crate) slot: u32,
+    pub(crate) operation: Operation,
+    /// Whether the value is another one: false where only its lexeme is.
+    pub(crate) value_changed: bool,
+    pub(crate) source_time: Option<Timestamp>,
+    pub(crate) observed: Timestamp,
+    /// Encoded cells; empty when absent.
+    pub(crate) previous: Vec<u8>,
+    pub(crate) new: Vec<u8>,
+}
+
+/// The events of one transaction, by resource and field, in the order of their sequences.
+#[derive(Debug, Default)]
+pub(super) struct FieldEvents {
+    fields: BTreeMap<(u16, u16), Vec<FieldEvent>>,
+}
+
+impl FieldEvents {
+    pub(super) fn push(&mut self, resource: u16, field: u16, event: FieldEvent) {
+        self.fields
+            .entry((resource, field))
+            .or_default()
+            .push(event);
+    }
+}
+
+/// `resource, field, sequence`.
+fn event_key(resource: u16, field: u16, sequence: u64) -> [u8; 12] {
+    let mut out = [0; 12];
+    let parts = resource
+        .to_be_bytes()
+        .into_iter()
+        .chain(field.to_be_bytes());
+    out.iter_mut()
+        .zip(parts.chain(sequence.to_be_bytes()))
+        .for_each(|(to, from)| *to = from);
+    out
+}
+
+fn encode(event: &FieldEvent, before: u64, out: &mut Vec<u8>) {
+    put_u64(out, event.sequence - before);
+    put_u64(out, u64::from(event.slot));
+    let mut flags = (event.operation as u64) << OPERATION_SHIFT;
+    flags |= if event.value_changed { VALUE } else { 0 };
+    flags |= if event.source_time.is_some() {
+        TIMED
+    } else {
+        0
+    };
+    put_u64(out, flags);
+    if let Some(at) = event.source_time {
+        put_signed(out, i128::from(event.observed.0) - i128::from(at.0));
+    }
+    put_bytes(out, &event.previous);
+    put_bytes(out, &event.new);
+}
+
+/// An event whose cells are still in the chunk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EventRef<'a> {
+    pub(crate) sequence: u64,
+    pub(crate) slot: u32,
+    pub(crate) operation: Operation,
+    pub(crate) value_changed: bool,
+    pub(crate) source_time: Option<Timestamp>,
+    pub(crate) observed: Timestamp,
+    pub(crate) previous: &'a [u8],
+    pub(crate) new: &'a [u8],
+}
+
+/// Calls `visit` with each event of a chunk behind `after`; `None` when the bytes are no chunk.
+fn each<'a>(
+    bytes: &'a [u8],
+    after: u64,
+    visit: &mut impl FnMut(EventRef<'a>) -> Result<()>,
+) -> Option<Result<()>> {
+    let mut r = Reader::new(bytes);
+    let observed = Timestamp(r.i64()?);
+    let mut sequence = 0;
+    while !r.is_empty() {
+        sequence += r.u64()?;
+        let slot = u32::try_from(r.u64()?).ok()?;
+        let flags = r.u64()?;
+        let operation = Operation::from_byte(u8::try_from(flags >> OPERATION_SHIFT).ok()?)?;
+        let source_time = if flags & TIMED == 0 {
+            None
+        } else {
+            let ago = i64::try_from(r.signed()?).ok()?;
+            Some(Timestamp(observed.0.checked_sub(ago)?))
+        };
+        let (previous, new) = (r.bytes()?, r.bytes()?);
+        if sequence <= after {
+            continue;
+        }
+        let event = EventRef {
+            sequence,
+            slot,
+            operation,
+            value_changed: flags & VALUE != 0,
+            source_time,
+            observed,
+            previous,
+            new,
+        };
+        if let Err(e) = visit(event) {
+            return Some(Err(e));
+        }
+    }
+    Some(Ok(()))
+}
+
+impl WriteTxn {
+    pub(super) fn flush_events(&self, events: FieldEvents) -> Result<()> {
+        if events.fields.is_empty() {
+            return Ok(());
+        }
+        let mut table = self.txn.open_table(t::FIELD_CHANGES).map_err(engine)?;
+        for ((resource, field), list) in events.fields {
+            let mut chunk = Vec::new();
+            let mut last = 0;
+            let mut list = list.iter().peekable();
+            while let Some(event) = list.next() {
+                if chunk.is_empty() {
+                    put_signed(&mut chunk, i128::from(event.observed.0));
+                    last = 0;
+                }
+                encode(event, last, &mut chunk);
+                last = event.sequence;
+                if chunk.len() > CHUNK_BYTES || list.peek().is_none() {
+                    // Named by its last sequence: a range from any moment begins with the chunk
+                    // that holds it.
+                    let key = event_key(resource, field, last);
+                    let value = seal(TableId::FieldChanges, std::mem::take(&mut chunk));
+                    table
+                        .insert(key.as_slice(), value.as_slice())
+                        .map_err(engine)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Snapshot {
+    /// Calls `visit` with the events of a field after a sequence, oldest first.
+    pub(crate) fn field_events(
+        &self,
+        resource: u16,
+        field: u16,
+        after: u64,
+        mut visit: impl FnMut(EventRef<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let table = self.txn.open_table(t::FIELD_CHANGES).map_err(engine)?;
+        let start = event_key(resource, field, after.saturating_add(1));
+        let end = event_key(resource, field, u64::MAX);
+        for entry in table
+            .range(start.as_slice()..=end.as_slice())
+            .map_err(engine)?
+        {
+            let value = entry.map_err(engine)?.1;
+            let bytes = unseal(TableId::FieldChanges, value.value())?;
+            each(bytes, after, &mut visit)
+                .ok_or_else(|| corrupt(TableId::FieldChanges, "a chunk that ends early"))??;
+        }
+        Ok(())
+    }
+
+    /// Calls `visit` with the comings and goings of records after a sequence, oldest first.
+    pub(crate) fn presence_events(
+        &self,
+        resource: u16,
+        after: u64,
+        visit: impl FnMut(EventRef<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.field_events(resource, PRESENCE, after, visit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_come_back() {
+        let event = |sequence, source_time, previous: &[u8]| FieldEvent {
+            sequence,
+            slot: 70_000,
+            operation: Operation::Update,
+            value_changed: sequence % 2 == 0,
+            source_time,
+            observed: Timestamp(1_700_000_000_000_000),
+            previous: previous.to_vec(),
+            new: vec![3, 2],
+        };
+        let events = [
+            event(7, None, &[]),
+            event(8, Some(Timestamp(1_699_999_999_000_000)), &[0]),
+            event(900, Some(Timestamp(1_700_000_000_000_001)), &[9, 1, 65]),
+        ];
+        let mut chunk = Vec::new();
+        put_signed(&mut chunk, 1_700_000_000_000_000);
+        let mut before = 0;
+        for event in &events {
+            encode(event, before, &mut chunk);
+            before = event.sequence;
+        }
+        let mut read = Vec::new();
+        each(&chunk, 7, &mut |e| {
+            read.push(FieldEvent {
+                sequence: e.sequence,
+                slot: e.slot,
+                operation: e.operation,
+                value_changed: e.value_changed,
+                source_time: e.source_time,
+                observed: e.observed,
+                previous: e.previous.to_vec(),
+                new: e.new.to_vec(),
+            });
+            Ok(())
+        })
+        .unwrap()
+        .unwrap();
+        assert_eq!(read, &events[1..]);
+        for cut in 1..chunk.len() {
+            let _ = each(&chunk[..cut], 0, &mut |_| Ok(()));
+        }
+    }
+}
