@@ -35,7 +35,6 @@ pub(crate) use bodies::Packed;
 pub(crate) use catalog::{Catalog, MAX_FIELDS, share, wider};
 pub use changelog::{Cause, Change, FieldChange, Operation};
 pub(crate) use columns::Column;
-pub(crate) use field_changes::EventRef;
 pub(crate) use head::Head;
 pub(crate) use media::MediaPlace;
 pub use media::{HeldFile, MediaEntry, MediaItem, MediaKind, MediaList, MediaState};

@@ -101,10 +101,10 @@ impl Accumulator {
                     .ok_or_else(|| too_long(aggregate))?;
                 *count += more;
             }
-            (Accumulator::Extreme(best), Accumulator::Extreme(Some(value))) => {
-                if improves(aggregate, best.as_ref(), &value) {
-                    *best = Some(value);
-                }
+            (Accumulator::Extreme(best), Accumulator::Extreme(Some(value)))
+                if improves(aggregate, best.as_ref(), &value) =>
+            {
+                *best = Some(value);
             }
             (Accumulator::Distinct(seen), Accumulator::Distinct(more)) => seen.extend(more),
             (Accumulator::Numbers(numbers), Accumulator::Numbers(more)) => numbers.extend(more),
