@@ -9,6 +9,8 @@ mod examine;
 mod frames;
 mod pipeline;
 mod session;
+#[doc(hidden)]
+pub mod stages;
 
 use std::io::Read;
 use std::sync::{Arc, Mutex};
