@@ -10,6 +10,8 @@ mod frames;
 mod known;
 mod pipeline;
 mod session;
+#[doc(hidden)]
+pub mod stages;
 
 use std::io::Read;
 use std::sync::{Arc, Mutex};
