@@ -41,7 +41,8 @@ fn market() -> Fresh {
         }
         fresh.ingest("Property", &[("p", json!({"value": page}).to_string())], at);
         if day % 4 == 3 {
-            let gone = json!({"value": [{"resource": "Property", "primary_key": dice(40).to_string(),
+            let key = dice(40).to_string();
+            let gone = json!({"value": [{"resource": "Property", "primary_key": key,
                 "ts": "2026-09-01T00:00:00Z"}]});
             fresh.ingest("Deleted", &[("d", gone.to_string())], at + 1);
         }

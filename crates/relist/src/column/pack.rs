@@ -110,7 +110,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trips(values in proptest::collection::vec(any::<u64>(), 0..70), shift in 0..64_u32) {
+        fn round_trips(
+            values in proptest::collection::vec(any::<u64>(), 0..70),
+            shift in 0..64_u32,
+        ) {
             let values: Vec<u64> = values.into_iter().map(|v| v >> shift).collect();
             let width = width(values.iter().copied().max().unwrap_or(0));
             let mut out = Vec::new();

@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 use super::key::KeySpec;
-use super::members::scan_key;
+use super::members::{members, scan_key};
 use super::scan::is_json;
 use crate::error::DecodeError;
 use crate::keycode::Key;
@@ -160,6 +160,17 @@ impl SplitPage {
             partial: false,
             body,
         })
+    }
+
+    /// Whether there are records, and none has a field besides these: annotations are no fields.
+    pub(crate) fn holds_only(&self, fields: &[&str]) -> bool {
+        let only = |entity: &RawEntity| {
+            members(self.text(entity)).is_ok_and(|members| {
+                let mut names = members.iter().map(|(name, _)| name.as_ref());
+                names.all(|name| name.contains('@') || fields.contains(&name))
+            })
+        };
+        !self.entities.is_empty() && self.entities.iter().all(only)
     }
 
     /// The text of one record.

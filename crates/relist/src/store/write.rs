@@ -397,6 +397,11 @@ impl WriteTxn {
         }
         self.insert_sorted(t::HEADS, heads)?;
         self.insert_sorted(t::HISTORY, history)?;
+        self.insert_keys(by_key, lifted)
+    }
+
+    /// Notes which changes a record had, and that these keys are no tombstones any more.
+    fn insert_keys(&self, mut by_key: Vec<[u8; 14]>, mut lifted: Vec<Vec<u8>>) -> Result<()> {
         by_key.sort_unstable();
         let mut table = self.txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
         for key in by_key {
