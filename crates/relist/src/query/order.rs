@@ -117,7 +117,7 @@ fn best(
 
 /// The finest scale of the segments; `None` when they hold other things than numbers of the unit,
 /// or a number that does not fit that scale.
-fn common_scale(column: &Column, unit: Unit) -> Option<u8> {
+pub(super) fn common_scale(column: &Column, unit: Unit) -> Option<u8> {
     let mut scale = 0;
     for segment in column.segments.iter().flatten() {
         match &segment.values {
@@ -135,7 +135,7 @@ fn common_scale(column: &Column, unit: Unit) -> Option<u8> {
 }
 
 /// What a segment's numbers are multiplied by to be of a scale; `None` when one does not fit.
-fn factor(numbers: &Numbers, scale: u8) -> Option<i64> {
+pub(super) fn factor(numbers: &Numbers, scale: u8) -> Option<i64> {
     let by = 10_i64.checked_pow(u32::from(scale.checked_sub(numbers.scale)?))?;
     let (low, high) = numbers.range.unwrap_or((0, 0));
     (low.checked_mul(by).is_some() && high.checked_mul(by).is_some()).then_some(by)
