@@ -229,7 +229,7 @@ impl<'w> World<'w> {
                 Some(name) => name.text.clone(),
                 None => k.default_name().expect("a name"),
             });
-            let named: Vec<(String, Typed)> = names.zip(own).collect();
+            let grouped: Vec<(String, Typed)> = names.zip(own).collect();
             let rows = match then {
                 Some(then) => self.sequence(&then.steps, part),
                 None => vec![RefRow {
@@ -239,7 +239,7 @@ impl<'w> World<'w> {
             };
             for mut row in rows {
                 // The members that group are added to those that have lost them.
-                let missing: Vec<_> = named
+                let missing: Vec<_> = grouped
                     .iter()
                     .filter(|(name, _)| row.named.iter().all(|(known, _)| known != name))
                     .cloned()
@@ -408,9 +408,8 @@ fn mean(sum: Fraction, count: i128) -> Fraction {
     let rest = Fraction::of(exact.over - below * exact.under, exact.under);
     let whole = match (2 * rest.over).cmp(&rest.under) {
         Ordering::Less => below,
-        Ordering::Greater => below + 1,
         Ordering::Equal if below % 2 == 0 => below,
-        Ordering::Equal => below + 1,
+        Ordering::Equal | Ordering::Greater => below + 1,
     };
     Fraction::of(whole, unit)
 }

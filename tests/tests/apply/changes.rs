@@ -1,5 +1,7 @@
 //! Changes as a resource, against a plain reading of the changelog.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -7,7 +9,7 @@ use relist::error::Error;
 use relist::keycode::Key;
 use relist::odata::Query;
 use relist::query::{CHANGES, QueryContext};
-use relist::store::{AsOf, Operation, Snapshot};
+use relist::store::{AsOf, FieldChange, Operation, Snapshot};
 use relist::value::{Decimal, Timestamp};
 use relist_tests::fresh::Fresh;
 use serde_json::{Value as Json, json};
@@ -54,6 +56,7 @@ fn context() -> QueryContext {
     QueryContext {
         as_of: None,
         now: Timestamp(START + 12 * DAY),
+        clock: None,
     }
 }
 
@@ -75,8 +78,8 @@ fn asked(snapshot: &Snapshot, query: &Query, context: &QueryContext) -> Vec<Line
                     .map_or("-".to_owned(), Key::to_string),
                 row.change.operation.name(),
                 row.field.map_or("-".to_owned(), |f| f.name.clone()),
-                cell(row.field.and_then(|f| f.previous())),
-                cell(row.field.and_then(|f| f.new_value())),
+                cell(row.field.and_then(FieldChange::previous)),
+                cell(row.field.and_then(FieldChange::new_value)),
             ));
             Ok(true)
         })
@@ -130,6 +133,9 @@ fn price(text: &str) -> Option<Decimal> {
     Decimal::parse(text)
 }
 
+/// What a filter says, asked of a line and its time.
+type Test<'t> = Box<dyn Fn(&Line, i64) -> bool + 't>;
+
 #[test]
 fn filters_give_what_reading_the_changelog_gives() {
     let fresh = market();
@@ -143,7 +149,6 @@ fn filters_give_what_reading_the_changelog_gives() {
         let previous = number(&line.4).and_then(|p| p.checked_mul(number(to)?));
         line.3 == "ListPrice" && previous.is_some_and(|p| number(&line.5).is_some_and(|n| n < p))
     };
-    type Test<'t> = Box<dyn Fn(&Line, i64) -> bool + 't>;
     let cases: Vec<(String, Test<'_>)> = vec![
         (
             "FieldName eq 'ListPrice' and NewValue lt PreviousValue".to_owned(),
@@ -283,7 +288,7 @@ fn changes_are_grouped_too() {
         )
         .unwrap();
     let result = snapshot.apply(&query, &context()).unwrap();
-    let mut days: std::collections::BTreeMap<i64, (i64, Decimal)> = Default::default();
+    let mut days: BTreeMap<i64, (i64, Decimal)> = BTreeMap::default();
     for (line, at) in &every {
         let (Some(from), Some(to)) = (price(&line.4), price(&line.5)) else {
             continue;

@@ -51,7 +51,7 @@ impl Row for Place {
 }
 
 fn number(text: &str) -> Option<Value<'static>> {
-    Some(Value::Decimal(Decimal::parse(text).unwrap()))
+    Decimal::parse(text).map(Value::Decimal)
 }
 
 fn filter(text: &str) -> Predicate {

@@ -14,6 +14,10 @@ pub(super) fn width(max: u64) -> u8 {
 }
 
 /// Appends the values, `width` bits each, low bits first.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "no value is wider than `width`, as the caller found it by `width`"
+)]
 pub(super) fn pack(values: impl Iterator<Item = u64>, width: u8, out: &mut Vec<u8>) {
     match width {
         0 => {}

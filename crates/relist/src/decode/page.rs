@@ -451,7 +451,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor<'_> {
                 // OData 4.01 lets a service leave out the `odata.` of its control information.
                 "@odata.nextLink" | "@nextLink" => out.next_link = map.next_value()?,
                 "@odata.count" | "@count" => {
-                    out.count = count_of(map.next_value::<&RawValue>()?.get())
+                    out.count = count_of(map.next_value::<&RawValue>()?.get());
                 }
                 "@odata.context" | "@context" => out.context = map.next_value()?,
                 "error" => out.error = Some(map.next_value()?),

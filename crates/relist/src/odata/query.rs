@@ -232,7 +232,7 @@ impl Query {
             return Err(Error::Usage("the query has no $apply".to_owned()));
         };
         let binder = self.binder("$apply", text, (schema, resource, now))?;
-        let mut bound = apply::rebind(value, text, binder)?;
+        let mut bound = apply::rebind(value, text, &binder)?;
         let output = apply::output_resource(&bound.columns);
         let after = Query {
             coordinates: None,

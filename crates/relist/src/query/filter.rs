@@ -4,8 +4,6 @@
 //! integers; what reads several fields is asked of each row that is left. Segments whose range
 //! shows that nothing can pass are skipped.
 
-use std::cmp::Ordering;
-
 use super::table::{Table, View, value_of};
 use crate::column::{Dictionary, Mask, Numbers, SEGMENT_ROWS, Segment, Unit, Values, on_all_cores};
 use crate::error::Result;
@@ -147,11 +145,9 @@ impl<'p> Step<'p> {
         let ty = def.map_or(FieldType::Json, |f| f.ty.clone());
         let range = Range::of(&conjunct.test, &ty);
         let null_passes = conjunct.accepts(&Value::Null);
-        let coded = column.segments.iter().flatten();
-        let coded = coded
-            .into_iter()
-            .any(|s| matches!(s.values, Values::Codes(_)));
-        let codes = if coded {
+        let mut segments = column.segments.iter().flatten();
+        let has_codes = segments.any(|s| matches!(s.values, Values::Codes(_)));
+        let codes = if has_codes {
             Codes::of(&column.dictionary, &conjunct, &ty)
         } else {
             Codes::None
@@ -228,6 +224,10 @@ impl<'p> Step<'p> {
         }
     }
 
+    #[expect(
+        clippy::needless_bitwise_bool,
+        reason = "without a branch the loop takes several numbers at a time"
+    )]
     fn keep_range(&self, numbers: &Numbers, range: Range, mask: &mut Mask) {
         let (low, high) = range.bounds(numbers.scale);
         let negated = range.op == CompareOp::Ne;
@@ -349,21 +349,13 @@ fn scaled(number: Decimal, scale: u8) -> (i128, bool) {
     } else {
         i128::MAX / 4
     };
-    match number.scale().cmp(&scale) {
-        Ordering::Greater => {
-            let by = 10_i128
-                .checked_pow(u32::from(number.scale() - scale))
-                .unwrap_or(i128::MAX);
-            let below = number.mantissa().div_euclid(by);
-            (below, number.mantissa().rem_euclid(by) == 0)
-        }
-        _ => {
-            let by = 10_i128.checked_pow(u32::from(scale - number.scale()));
-            let value = by.and_then(|by| number.mantissa().checked_mul(by));
-            (
-                value.map_or(far, |v| v.clamp(i128::MIN / 4, i128::MAX / 4)),
-                true,
-            )
-        }
+    if let Some(more) = number.scale().checked_sub(scale).filter(|more| *more > 0) {
+        let by = 10_i128.checked_pow(u32::from(more)).unwrap_or(i128::MAX);
+        let below = number.mantissa().div_euclid(by);
+        return (below, number.mantissa().rem_euclid(by) == 0);
     }
+    let by = 10_i128.checked_pow(u32::from(scale - number.scale()));
+    let value = by.and_then(|by| number.mantissa().checked_mul(by));
+    let value = value.map_or(far, |v| v.clamp(i128::MIN / 4, i128::MAX / 4));
+    (value, true)
 }

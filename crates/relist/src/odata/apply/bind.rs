@@ -10,7 +10,7 @@ use crate::odata::predicate::{OrderBy, Predicate};
 use crate::odata::text::OptionText;
 use crate::odata::types::{Class, Ty};
 use crate::schema::{Field, FieldId, FieldType, Resource, Schema};
-use crate::value::{Decimal, Timestamp};
+use crate::value::{Decimal, Timestamp, Value};
 
 /// Resolves `$apply` against a resource. `text` is what `apply` was parsed from, for errors; `now`
 /// is what `now()` means.
@@ -21,7 +21,7 @@ pub fn bind_apply(
     resource: &Resource,
     now: Timestamp,
 ) -> Result<BoundApply, QueryError> {
-    rebind(apply, text, Binder::new(empty(), schema, resource, now))
+    rebind(apply, text, &Binder::new(empty(), schema, resource, now))
 }
 
 fn empty() -> OptionText<'static> {
@@ -35,7 +35,7 @@ fn empty() -> OptionText<'static> {
 pub(in crate::odata) fn rebind<'a>(
     apply: &'a Apply,
     text: &'a str,
-    binder: Binder<'a>,
+    binder: &Binder<'a>,
 ) -> Result<BoundApply, QueryError> {
     let option = OptionText {
         name: "$apply",
@@ -513,7 +513,7 @@ impl<'a> Table<'a> {
 impl<'a> Scope<'a> {
     fn ranked(&self, rank: Rank, amount: &'a Expr, by: &'a Expr) -> Result<GroupStep, QueryError> {
         let bound = self.expr(amount)?;
-        let value = bound.node.constant().and_then(|v| v.as_decimal());
+        let value = bound.node.constant().and_then(Value::as_decimal);
         let value =
             value.filter(|v| *v >= Decimal::from(0) && (!rank.counts() || v.to_i64().is_some()));
         let Some(value) = value else {
