@@ -491,9 +491,6 @@ impl WriteTxn {
         if source_time.is_some_and(|at| head.source_time.is_some_and(|own| own > at)) {
             return Ok(DeleteOutcome::Newer);
         }
-        self.counters.sequence += 1;
-        let sequence = self.counters.sequence;
-        add_live(&mut self.counters, id, -1);
         let entry = Entry {
             slot: head.slot,
             key: Some(key.clone()),
@@ -502,16 +499,26 @@ impl WriteTxn {
             note: reason.to_owned(),
             ..self.entry(Operation::Delete, cause, id)
         };
+        tombstone.sequence = self.end_record(id, key, &head, &entry)?;
+        self.put_tombstone(id, key, &tombstone)?;
+        Ok(DeleteOutcome::Deleted)
+    }
+
+    /// Ends a current record, in the log and wherever it is looked up; gives the sequence.
+    fn end_record(&mut self, id: u16, key: &Key, head: &Head, entry: &Entry) -> Result<u64> {
+        self.counters.sequence += 1;
+        let sequence = self.counters.sequence;
+        add_live(&mut self.counters, id, -1);
         let mut changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
         changelog
             .insert(sequence, entry.encode().as_slice())
             .map_err(engine)?;
         drop(changelog);
-        self.insert_sorted(t::HISTORY, vec![past(id, &head, sequence)])?;
+        self.insert_sorted(t::HISTORY, vec![past(id, head, sequence)])?;
         let dead = Head {
             deleted: true,
             valid_from: sequence,
-            ..head
+            ..*head
         };
         self.insert_sorted(t::HEADS, vec![(t::record_key(id, key), dead.encode())])?;
         let mut by_key = self.txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
@@ -522,17 +529,15 @@ impl WriteTxn {
         let event = FieldEvent {
             sequence,
             slot: head.slot,
-            operation: Operation::Delete,
+            operation: entry.operation,
             value_changed: true,
-            source_time,
-            observed: self.observed,
+            source_time: entry.source_time,
+            observed: entry.observed,
             previous: Vec::new(),
             new: Vec::new(),
         };
         self.columns.events.push(id, PRESENCE, event);
-        tombstone.sequence = sequence;
-        self.put_tombstone(id, key, &tombstone)?;
-        Ok(DeleteOutcome::Deleted)
+        Ok(sequence)
     }
 
     fn tombstone_exists(&self, resource: u16, key: &Key) -> Result<bool> {

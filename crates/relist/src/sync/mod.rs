@@ -426,21 +426,10 @@ impl SyncRun<'_> {
             txn.set_checkpoint(resource, &checkpoint)?;
             Ok((keyless, settled))
         })?;
-        let mut before = self.checkpoint.walk.take();
-        if let (Some(walk), Some(now), Some(position)) =
-            (&mut before, &checkpoint.walk, before_last)
-        {
-            let last = pages.last().map_or(0, |page| page.entities.len() as u64);
-            let last_settled = settled.get(pages.len() - 1).copied().unwrap_or(0);
-            *walk = Walk {
-                position,
-                pages: now.pages - 1,
-                records: now.records.saturating_sub(last),
-                settled: now.settled.saturating_sub(last_settled),
-                ..now.clone()
-            };
-        }
-        self.before = before;
+        self.before = match (&checkpoint.walk, before_last) {
+            (Some(now), Some(position)) => Some(before_page(now, position, &pages, &settled)),
+            _ => self.checkpoint.walk.take(),
+        };
         self.checkpoint = checkpoint;
         self.keyless += keyless;
         self.progress.advanced(session.report());
@@ -472,6 +461,19 @@ impl SyncRun<'_> {
     fn save(&mut self, session: &mut Session<'_>) -> Result<()> {
         let (resource, checkpoint) = (self.resource, self.checkpoint.clone());
         session.write(|txn, _| txn.set_checkpoint(resource, &checkpoint))
+    }
+}
+
+/// The walk as it was before the last of the pages: there is another one before it.
+fn before_page(now: &Walk, position: WalkPosition, pages: &[SplitPage], settled: &[u64]) -> Walk {
+    let last = pages.last().map_or(0, |page| page.entities.len() as u64);
+    let last_settled = settled.get(pages.len().saturating_sub(1)).copied();
+    Walk {
+        position,
+        pages: now.pages.saturating_sub(1),
+        records: now.records.saturating_sub(last),
+        settled: now.settled.saturating_sub(last_settled.unwrap_or(0)),
+        ..now.clone()
     }
 }
 
