@@ -4,12 +4,10 @@
 //! integers; what reads several fields is asked of each row that is left. Segments whose range
 //! shows that nothing can pass are skipped.
 
-use std::cmp::Ordering;
-
 use super::table::{Table, View, value_of};
 use crate::column::{Dictionary, Mask, Numbers, SEGMENT_ROWS, Segment, Unit, Values, on_all_cores};
 use crate::error::Result;
-use crate::odata::{CompareOp, Conjunct, FieldTest, GeoField, Predicate};
+use crate::odata::{CompareOp, Conjunct, FieldTest, GeoBox, GeoField, Predicate};
 use crate::record::Cell;
 use crate::record::codec::Reader;
 use crate::schema::{FieldId, FieldType};
@@ -55,57 +53,87 @@ struct Step<'p> {
 
 /// The box of a condition on geography: what is outside of it passes nowhere.
 struct Near {
-    /// The places of the columns of latitude and longitude in the view, and their bounds.
-    bounds: [(usize, Decimal, Decimal); 2],
+    found: GeoBox,
+    /// The places of the columns in the view: of the points, or of latitude and longitude, each
+    /// with its bounds.
+    place: Place,
+}
+
+enum Place {
+    Point(usize),
+    Pair([(usize, Decimal, Decimal); 2]),
 }
 
 impl Near {
-    /// `None` where there is no such condition on a pair of fields.
+    /// `None` where there is no such condition.
     fn new(predicate: &Predicate, view: &View<'_>) -> Option<Self> {
         let found = predicate.geo_box()?;
-        let GeoField::Pair {
-            latitude,
-            longitude,
-        } = found.field
-        else {
-            return None;
+        let place = |field: &FieldId| {
+            view.columns
+                .binary_search_by_key(field, |(id, ..)| *id)
+                .ok()
         };
         let bound = |field: FieldId, low: f64, high: f64| {
-            let at = view
-                .columns
-                .binary_search_by_key(&field, |(id, ..)| *id)
-                .ok()?;
             // A little wider than it need be: digits behind the twelfth are cut.
             let decimal = |degrees: f64| Decimal::parse(&format!("{degrees:.12}"));
-            Some((at, decimal(low - 1e-9)?, decimal(high + 1e-9)?))
+            Some((place(&field)?, decimal(low - 1e-9)?, decimal(high + 1e-9)?))
         };
         let (least, greatest) = (found.least, found.greatest);
-        Some(Near {
-            bounds: [
+        let place = match found.field {
+            GeoField::Point(field) => Place::Point(place(&field)?),
+            GeoField::Pair {
+                latitude,
+                longitude,
+            } => Place::Pair([
                 bound(latitude, least.latitude, greatest.latitude)?,
                 bound(longitude, least.longitude, greatest.longitude)?,
-            ],
-        })
+            ]),
+        };
+        Some(Near { found, place })
     }
 
-    /// Takes out the rows whose numbers are outside; others are left to the condition itself.
-    fn keep(&self, view: &View<'_>, segment: u32, mask: &mut Mask) {
-        for (at, low, high) in &self.bounds {
-            let column = view.columns.get(*at).map(|(.., column)| column);
-            let segment = column.and_then(|column| column.segment(segment));
-            let Some(Values::Numbers(numbers)) = segment.map(|s| &s.values) else {
-                continue;
-            };
-            if numbers.unit != Unit::Number {
-                continue;
+    /// Takes out the rows that are outside; what is in doubt is left to the condition itself.
+    fn keep(&self, view: &View<'_>, number: u32, mask: &mut Mask) {
+        let segment = |at: usize| {
+            let (.., column) = view.columns.get(at)?;
+            Some((column.segment(number)?, &*column.dictionary))
+        };
+        match &self.place {
+            Place::Point(at) => {
+                let Some((segment, dictionary)) = segment(*at).filter(|(s, _)| !s.is_elsewhere())
+                else {
+                    return;
+                };
+                let points = segment.points(|row| {
+                    match value_of(segment, dictionary, row, &FieldType::GeoPoint)? {
+                        Value::GeoPoint(point) => Some(point),
+                        _ => None,
+                    }
+                });
+                let (least, greatest) = (self.found.least, self.found.greatest);
+                mask.retain(points, |p| {
+                    (p.latitude >= least.latitude)
+                        & (p.latitude <= greatest.latitude)
+                        & (p.longitude >= least.longitude)
+                        & (p.longitude <= greatest.longitude)
+                });
             }
-            let bounds = |op, constant| {
-                let unit = Unit::Number;
-                Range { op, unit, constant }.bounds(numbers.scale)
-            };
-            let (low, _) = bounds(CompareOp::Ge, *low);
-            let (_, high) = bounds(CompareOp::Le, *high);
-            mask.retain(&numbers.values, |v| (*v >= low) & (*v <= high));
+            Place::Pair(bounds) => {
+                for (at, low, high) in bounds {
+                    if let Some((segment, _)) = segment(*at)
+                        && let Values::Numbers(numbers) = &segment.values
+                        && numbers.unit == Unit::Number
+                    {
+                        let bounds = |op, constant| {
+                            let unit = Unit::Number;
+                            Range { op, unit, constant }.bounds(numbers.scale)
+                        };
+                        let (low, _) = bounds(CompareOp::Ge, *low);
+                        let (_, high) = bounds(CompareOp::Le, *high);
+                        mask.retain(&numbers.values, |v| (*v >= low) & (*v <= high));
+                    }
+                }
+            }
         }
     }
 }
@@ -209,11 +237,9 @@ impl<'p> Step<'p> {
         let ty = def.map_or(FieldType::Json, |f| f.ty.clone());
         let range = Range::of(&conjunct.test, &ty);
         let null_passes = conjunct.accepts(&Value::Null);
-        let coded = column.segments.iter().flatten();
-        let coded = coded
-            .into_iter()
-            .any(|s| matches!(s.values, Values::Codes(_)));
-        let codes = if coded {
+        let mut segments = column.segments.iter().flatten();
+        let has_codes = segments.any(|s| matches!(s.values, Values::Codes(_)));
+        let codes = if has_codes {
             Codes::of(&column.dictionary, &conjunct, &ty)
         } else {
             Codes::None
@@ -290,6 +316,10 @@ impl<'p> Step<'p> {
         }
     }
 
+    #[expect(
+        clippy::needless_bitwise_bool,
+        reason = "without a branch the loop takes several numbers at a time"
+    )]
     fn keep_range(&self, numbers: &Numbers, range: Range, mask: &mut Mask) {
         let (low, high) = range.bounds(numbers.scale);
         let negated = range.op == CompareOp::Ne;
@@ -411,21 +441,13 @@ fn scaled(number: Decimal, scale: u8) -> (i128, bool) {
     } else {
         i128::MAX / 4
     };
-    match number.scale().cmp(&scale) {
-        Ordering::Greater => {
-            let by = 10_i128
-                .checked_pow(u32::from(number.scale() - scale))
-                .unwrap_or(i128::MAX);
-            let below = number.mantissa().div_euclid(by);
-            (below, number.mantissa().rem_euclid(by) == 0)
-        }
-        _ => {
-            let by = 10_i128.checked_pow(u32::from(scale - number.scale()));
-            let value = by.and_then(|by| number.mantissa().checked_mul(by));
-            (
-                value.map_or(far, |v| v.clamp(i128::MIN / 4, i128::MAX / 4)),
-                true,
-            )
-        }
+    if let Some(more) = number.scale().checked_sub(scale).filter(|more| *more > 0) {
+        let by = 10_i128.checked_pow(u32::from(more)).unwrap_or(i128::MAX);
+        let below = number.mantissa().div_euclid(by);
+        return (below, number.mantissa().rem_euclid(by) == 0);
     }
+    let by = 10_i128.checked_pow(u32::from(scale - number.scale()));
+    let value = by.and_then(|by| number.mantissa().checked_mul(by));
+    let value = value.map_or(far, |v| v.clamp(i128::MIN / 4, i128::MAX / 4));
+    (value, true)
 }

@@ -109,7 +109,7 @@ impl Accumulator {
             (Accumulator::Distinct(seen), Accumulator::Distinct(more)) => seen.extend(more),
             (Accumulator::Numbers(numbers), Accumulator::Numbers(more)) => numbers.extend(more),
             (own, done @ Accumulator::Done(_)) => *own = done,
-            // Of one aggregate there is one kind.
+            // No better; of one aggregate there is one kind.
             _ => {}
         }
         Ok(())
