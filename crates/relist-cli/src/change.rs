@@ -39,13 +39,12 @@ pub(crate) fn lines(change: &Change, fields: &[&str]) -> Vec<Vec<Datum>> {
 
 /// The line of one field of a change, or of the change as a whole: a value for each member.
 pub(crate) fn row(change: &Change, edit: Option<&FieldChange>) -> Vec<Datum> {
-    let (previous, new) = match edit {
-        Some(edit) => (Datum::cell(edit.previous()), Datum::cell(edit.new_value())),
-        None => {
-            // What a change of the schema was.
-            let note = Some(&change.note).filter(|n| !n.is_empty() && change.key.is_none());
-            (Datum::null(), Datum::optional(note))
-        }
+    let (previous, new) = if let Some(edit) = edit {
+        (Datum::cell(edit.previous()), Datum::cell(edit.new_value()))
+    } else {
+        // What a change of the schema was.
+        let note = Some(&change.note).filter(|n| !n.is_empty() && change.key.is_none());
+        (Datum::null(), Datum::optional(note))
     };
     vec![
         Datum::number(change.sequence),

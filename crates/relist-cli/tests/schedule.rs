@@ -284,7 +284,8 @@ fn a_server_that_is_gone_or_broken_costs_a_run_and_not_the_schedule() {
 #[test]
 fn a_job_whose_words_are_in_quotes_runs() {
     let jobs = "[[job]]\nname = \"export\"\nevery = \"1s\"\n\
-        run = \"\"\"export Member --to 'all members.csv' --force --filter \"MemberFullName ne 'a b'\"\"\"\"\n";
+        run = \"\"\"export Member --to 'all members.csv' --force \
+        --filter \"MemberFullName ne 'a b'\"\"\"\"\n";
     let feed = Feed::new(jobs, Duration::ZERO);
     ok(feed.path(), &["sync", "Member"]);
     let scheduler = feed.start();

@@ -617,8 +617,8 @@ fn in_line(text: &str, error: &toml::de::Error) -> String {
     format!("line {line}: {}", without_values(error.message()))
 }
 
-/// A message of the TOML reader without the values that it quotes: "invalid type: string \"..\", expected",
-/// "unknown variant `..`, expected". The names of fields stay.
+/// A message of the TOML reader without the values that it quotes: "invalid type: string \"..\",
+/// expected", "unknown variant `..`, expected". The names of fields stay.
 ///
 /// For whoever reads a configuration in which a secret may stand in the wrong place.
 pub fn without_values(message: &str) -> String {

@@ -225,16 +225,11 @@ impl Maker<'_, '_> {
         // What is dynamic or of a rare kind can be anything still.
         let numbers = matches!(method, "sum" | "average" | "median" | "countdistinct")
             || method.contains('p');
-        let odd = holds == Holds::Other && numbers && self.is_odd(&expr);
+        let odd = holds == Holds::Other && numbers && is_odd(&expr);
         if odd {
             return (format!("{expr} with countdistinct"), Holds::Number);
         }
         (format!("{expr} with {method}"), gives)
-    }
-
-    /// Whether a name stands for a value that is no number and no dynamic one.
-    fn is_odd(&self, expr: &str) -> bool {
-        expr.starts_with('X') || expr.starts_with('N') || expr.starts_with('S')
     }
 
     fn of(&mut self, columns: &[Column], wanted: Holds) -> Option<String> {
@@ -348,20 +343,25 @@ impl Maker<'_, '_> {
             }
             _ => {
                 let key = self.any();
-                let then = self.of_kept(depth - 1);
+                let then = self.of_kept();
                 format!("groupby(({key}),{then})")
             }
         }
     }
 
     /// A step that keeps the columns as they are.
-    fn of_kept(&mut self, depth: usize) -> String {
+    fn of_kept(&mut self) -> String {
         let before = self.columns.clone();
-        let step = self.of_groups(0.min(depth));
+        let step = self.of_groups(0);
         if self.columns == before {
             return step;
         }
         self.columns = before;
         "top(1)".to_owned()
     }
+}
+
+/// Whether a name stands for a value that may be no number and no dynamic one.
+fn is_odd(expr: &str) -> bool {
+    expr.starts_with(['X', 'N', 'S'])
 }

@@ -1,6 +1,8 @@
 //! The examples of the standard, on its own data, and what it says of nulls; then our own
 //! extensions, and errors.
 
+use std::fmt::Write as _;
+
 use relist::error::{Error, QueryError};
 use relist::odata::{Query, bind_apply, parse_apply};
 use relist::query::{AggregateResult, Explain, Groups};
@@ -172,7 +174,8 @@ fn the_examples_of_the_standard() {
             "{Product:Sugar,Total:4}\n{Product:Paper,Total:8}",
         ),
         (
-            "groupby((Country),filter(Amount gt 2)/aggregate($count as Dear,Amount with max as Max))",
+            "groupby((Country),filter(Amount gt 2)\
+             /aggregate($count as Dear,Amount with max as Max))",
             "{Country:Netherlands,Dear:0,Max:null}\n{Country:USA,Dear:3,Max:8}",
         ),
         (
@@ -407,7 +410,7 @@ fn errors_point_at_the_place_and_say_what_to_write() {
     let mut text = "compute(ListPrice add ListPrice as A0)".to_owned();
     for i in 1..40 {
         let before = i - 1;
-        text += &format!("/compute(A{before} add A{before} as A{i})");
+        write!(text, "/compute(A{before} add A{before} as A{i})").unwrap();
     }
     text += "/aggregate(A39 with sum as S)";
     assert!(bind_error(&text).message.contains("too many others"));

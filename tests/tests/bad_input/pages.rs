@@ -289,7 +289,8 @@ fn a_small_feed_that_says_nothing_is_not_believed_either() {
 
 #[test]
 fn a_link_to_itself_ends_the_walk() {
-    let link = br#"{"value":[{"ListingKeyNumeric":1}],"@odata.nextLink":"Property?$skiptoken=1"}"#;
+    let link = br#"{"value":[{"ListingKeyNumeric":1,"City":"Orem"}],
+        "@odata.nextLink":"Property?$skiptoken=1"}"#;
     let mut mirror = Mirror::new();
     mirror.policy.walk = WalkKind::NextLink;
     let body = link.to_vec();

@@ -15,7 +15,7 @@ use relist::media::{
 use relist::source::Traffic;
 use relist::store::{MediaEntry, MediaState, Snapshot};
 use relist::value::Timestamp;
-use relist_feed::{Credentials, MediaClient, MediaGuard, MediaLimits, WebApi};
+use relist_feed::{Credentials, MediaClient, MediaGuard, MediaLimits, Profile, Token, WebApi};
 
 use crate::app::App;
 use crate::args::{self, MediaAction, quoted_path};
@@ -82,17 +82,7 @@ fn sync(app: &mut App<'_>, args: &args::MediaSync) -> Result<Exit, Failure> {
         Credentials::Token(token) => Some(token.clone()),
         _ => None,
     };
-    let mut limits = MediaLimits::default();
-    limits.bytes = config.media.max_bytes.unwrap_or(limits.bytes);
-    let guard = MediaGuard {
-        hosts: config.media.hosts.clone(),
-        allow_loopback: config.media.allow_loopback,
-    };
-    let (rules, network) = (&profile.media, feed::network(&config)?);
-    let stop = Arc::clone(&app.environment.stop);
-    let client = MediaClient::new(rules, token.as_ref(), guard, limits, &network, stop)?;
-    let quota = QuotaFile::of_media(app, &profile)?;
-    let client = client.with_quota(quota.open(app.now(), &app.environment.stop)?);
+    let client = file_client(app, &config, &profile, token.as_ref())?;
     let lister = Lister {
         quota: QuotaFile::of_pages(app, &profile)?,
         api: feed::client(app, &config, profile.clone(), credentials)?,
@@ -146,6 +136,26 @@ fn sync(app: &mut App<'_>, args: &args::MediaSync) -> Result<Exit, Failure> {
     }
     let micros = app.now().0 - begun.0;
     print(app, &done.report, done.refreshed, micros)
+}
+
+/// What fetches files, by the rules of the profile and the configuration.
+fn file_client(
+    app: &App<'_>,
+    config: &Config,
+    profile: &Profile,
+    token: Option<&Token>,
+) -> Result<MediaClient, Failure> {
+    let mut limits = MediaLimits::default();
+    limits.bytes = config.media.max_bytes.unwrap_or(limits.bytes);
+    let guard = MediaGuard {
+        hosts: config.media.hosts.clone(),
+        allow_loopback: config.media.allow_loopback,
+    };
+    let (rules, network) = (&profile.media, feed::network(config)?);
+    let stop = Arc::clone(&app.environment.stop);
+    let client = MediaClient::new(rules, token, guard, limits, &network, stop)?;
+    let quota = QuotaFile::of_media(app, profile)?;
+    Ok(client.with_quota(quota.open(app.now(), &app.environment.stop)?))
 }
 
 /// How long a store that another process writes to is waited for: a run that has fetched files has

@@ -14,6 +14,10 @@ pub(super) fn width(max: u64) -> u8 {
 }
 
 /// Appends the values, `width` bits each, low bits first.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "no value is wider than `width`, as the caller found it by `width`"
+)]
 pub(super) fn pack(values: impl Iterator<Item = u64>, width: u8, out: &mut Vec<u8>) {
     match width {
         0 => {}
@@ -110,7 +114,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trips(values in proptest::collection::vec(any::<u64>(), 0..70), shift in 0..64_u32) {
+        fn round_trips(
+            values in proptest::collection::vec(any::<u64>(), 0..70),
+            shift in 0..64_u32,
+        ) {
             let values: Vec<u64> = values.into_iter().map(|v| v >> shift).collect();
             let width = width(values.iter().copied().max().unwrap_or(0));
             let mut out = Vec::new();

@@ -94,6 +94,10 @@ pub(super) fn scan(
 }
 
 /// A string or null.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one says whether it is plain, the inner one what it is"
+)]
 fn text(body: &str, span: &Span) -> Option<Option<String>> {
     let raw = body.get(span.range.clone())?;
     match plain_text(raw) {
@@ -273,6 +277,10 @@ impl Shape {
 
 /// One record. Its key is read as [`scan_key`](super::members::scan_key) reads it, which is asked
 /// where there is any doubt.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one says whether the pass can go on, the inner one whether it read the key"
+)]
 fn scan_record(
     body: &str,
     spec: &KeySpec,

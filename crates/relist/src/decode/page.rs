@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::envelope::FoundRecord;
 use super::key::KeySpec;
-use super::members::scan_key;
+use super::members::{members, scan_key};
 use super::scan::is_json;
 use crate::error::DecodeError;
 use crate::keycode::Key;
@@ -199,6 +199,17 @@ impl SplitPage {
             partial: false,
             body,
         })
+    }
+
+    /// Whether there are records, and none has a field besides these: annotations are no fields.
+    pub(crate) fn holds_only(&self, fields: &[&str]) -> bool {
+        let only = |entity: &RawEntity| {
+            members(self.text(entity)).is_ok_and(|members| {
+                let mut names = members.iter().map(|(name, _)| name.as_ref());
+                names.all(|name| name.contains('@') || fields.contains(&name))
+            })
+        };
+        !self.entities.is_empty() && self.entities.iter().all(only)
     }
 
     /// The text of one record.
@@ -502,7 +513,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor<'_> {
                 // OData 4.01 lets a service leave out the `odata.` of its control information.
                 "@odata.nextLink" | "@nextLink" => out.next_link = map.next_value()?,
                 "@odata.count" | "@count" => {
-                    out.count = count_of(map.next_value::<&RawValue>()?.get())
+                    out.count = count_of(map.next_value::<&RawValue>()?.get());
                 }
                 "@odata.context" | "@context" => out.context = map.next_value()?,
                 "error" => out.error = Some(map.next_value()?),

@@ -42,6 +42,9 @@ pub(crate) struct Applying<'a> {
     pub(crate) max_seen: Option<Timestamp>,
     /// Records stamped up to then are counted in `settled`.
     pub(crate) settled_by: Timestamp,
+    /// The earliest stamp that a record of the pages can have, and how many have an earlier one.
+    pub(crate) earliest: Option<Timestamp>,
+    pub(crate) early: u64,
     /// By page: its records, met for the first time, that were stamped up to `settled_by`, and
     /// those put aside.
     pub(crate) settled: Vec<u64>,
@@ -63,6 +66,8 @@ impl<'a> Applying<'a> {
             seen: None,
             max_seen: None,
             settled_by: Timestamp(i64::MAX),
+            earliest: None,
+            early: 0,
             settled: Vec::new(),
             keyless: 0,
             gone: None,
@@ -77,6 +82,8 @@ impl<'a> Applying<'a> {
 
     fn meet_in(&mut self, page_at: usize, again: bool, at: Option<Timestamp>) {
         self.max_seen = self.max_seen.max(at);
+        let earliest = self.earliest.zip(at);
+        self.early += u64::from(earliest.is_some_and(|(earliest, at)| at < earliest));
         if !again && at.is_some_and(|at| at <= self.settled_by) {
             self.settle(page_at);
         }

@@ -1,7 +1,7 @@
 //! Ingest: pages into the store, one road for feeds and files.
 //!
 //! Split, look up, decode, diff, stage: see `apply` for the stages and `pipeline` for the
-//! threads. **Only this module names rayon and crossbeam.**
+//! threads. **Only this module names crossbeam.**
 
 mod apply;
 mod deletes;
@@ -10,6 +10,8 @@ mod frames;
 mod known;
 mod pipeline;
 mod session;
+#[doc(hidden)]
+pub mod stages;
 
 use std::io::Read;
 use std::sync::{Arc, Mutex};

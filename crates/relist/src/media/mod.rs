@@ -10,6 +10,7 @@
 //! `PhotosCount` removes nothing either.
 
 mod sniff;
+mod seam;
 mod files;
 mod read;
 mod merge;
@@ -21,9 +22,7 @@ mod sync;
 
 pub use files::{MediaFiles, file_path};
 pub use refresh::{MediaPolicy, OnDelete, Refreshed};
-pub use run::{
-    FetchError, FetchErrorKind, Fetched, MediaFetcher, MediaLister, MediaOptions, MediaReport,
-    UrlLife,
-};
+pub use run::{MediaOptions, MediaReport};
+pub use seam::{FetchError, FetchErrorKind, Fetched, MediaFetcher, MediaLister, UrlLife};
 pub use shelf::{InTurns, MediaStore};
 pub use sync::{MediaDone, sync_media};

@@ -2,7 +2,8 @@
 
 use super::files::MediaFiles;
 use super::refresh::{Refreshed, refresh, retry};
-use super::run::{MediaFetcher, MediaLister, MediaOptions, MediaReport, fetch};
+use super::run::{MediaOptions, MediaReport, fetch};
+use super::seam::{MediaFetcher, MediaLister};
 use super::shelf::MediaStore;
 use crate::error::Result;
 use crate::source::Traffic;

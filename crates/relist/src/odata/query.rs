@@ -232,7 +232,7 @@ impl Query {
             return Err(Error::Usage("the query has no $apply".to_owned()));
         };
         let binder = self.binder("$apply", text, (schema, resource, now))?;
-        let mut bound = apply::rebind(value, text, binder)?;
+        let mut bound = apply::rebind(value, text, &binder)?;
         let output = apply::output_resource(&bound.columns);
         let after = Query {
             coordinates: None,
@@ -282,10 +282,11 @@ impl Query {
             let field = |name: &String| {
                 resource.field_id(name).ok_or_else(|| {
                     let known = resource.fields.iter().map(|f| f.name.as_str());
-                    let hint = did_you_mean(name, known).unwrap_or_default();
+                    let hint = did_you_mean(name, known).map(|h| format!("; {h}"));
                     Error::Usage(format!(
-                        "the pair of coordinates: {} has no field {name} {hint}",
-                        resource.name
+                        "the pair of coordinates: {} has no field {name}{}",
+                        resource.name,
+                        hint.unwrap_or_default()
                     ))
                 })
             };

@@ -228,7 +228,7 @@ impl Batches<'_> {
             // A batch is a piece of the whole: only in order of key can the next one go on.
             Access::Scan | Access::Columns => {
                 self.snapshot
-                    .scan_after(&self.resource, after, self.at, take)?
+                    .scan_after(&self.resource, after, self.at, take)?;
             }
         }
         let Some(last) = batch.keys.last() else {

@@ -158,6 +158,10 @@ fn best_of(column: &Column, number: u32, scale: u8, descending: bool) -> Option<
     (!nulls && covered).then_some(low * by)
 }
 
+/// The value of the last row that is among the first so far; a row may have none.
+#[derive(Debug, Clone, Copy)]
+struct Bound(Option<i64>);
+
 /// The first rows of an order, kept while more are offered.
 struct Top {
     rows: Vec<Ranked>,
@@ -165,7 +169,7 @@ struct Top {
     /// How many rows are let gather before the last of them go.
     full: usize,
     /// What a row must reach, once there are enough.
-    bound: Option<Option<i64>>,
+    bound: Option<Bound>,
     descending: bool,
 }
 
@@ -183,7 +187,7 @@ impl Top {
         self.most == 0
             || self
                 .bound
-                .is_some_and(|bound| self.order(value, bound).is_gt())
+                .is_some_and(|bound| self.order(value, bound.0).is_gt())
     }
 
     /// Takes the rows of a segment that reach the bound.
@@ -195,9 +199,9 @@ impl Top {
                 &numbers.values,
                 self,
                 |top, value| match top.bound {
-                    Some(Some(bound)) if top.descending => *value * by >= bound,
-                    Some(Some(bound)) => *value * by <= bound,
-                    Some(None) => top.descending,
+                    Some(Bound(Some(bound))) if top.descending => *value * by >= bound,
+                    Some(Bound(Some(bound))) => *value * by <= bound,
+                    Some(Bound(None)) => top.descending,
                     None => true,
                 },
                 |top, row, value| top.offer(Some(*value * by), slot_of(segment, row)),
@@ -218,7 +222,7 @@ impl Top {
     fn offer(&mut self, value: Option<i64>, slot: u32) {
         if self
             .bound
-            .is_some_and(|bound| self.order(value, bound).is_gt())
+            .is_some_and(|bound| self.order(value, bound.0).is_gt())
         {
             return;
         }
@@ -251,7 +255,7 @@ impl Top {
             .rows
             .select_nth_unstable_by(self.most.saturating_sub(1), order);
         let bound = last.0;
-        self.bound = Some(bound);
+        self.bound = Some(Bound(bound));
         self.rows.retain(|row| {
             if descending {
                 row.0 >= bound

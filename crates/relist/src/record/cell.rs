@@ -310,7 +310,7 @@ fn put_instant(out: &mut String, at: DateTime, digits: u8, zulu: bool) {
     let day = i32::try_from(local.div_euclid(86_400)).unwrap_or(0);
     let (year, month, day) = Date(day).ymd();
     let second = u32::try_from(local.rem_euclid(86_400)).unwrap_or(0);
-    if !(0..=9_999).contains(&year) || !(zulu && at.offset_minutes == 0) {
+    if !((0..=9_999).contains(&year) && zulu && at.offset_minutes == 0) {
         let _ = write!(out, "\"{}\"", at.format(digits, zulu));
         return;
     }

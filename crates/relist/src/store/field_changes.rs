@@ -148,15 +148,15 @@ impl WriteTxn {
         for ((resource, field), list) in events.fields {
             let mut chunk = Vec::new();
             let mut last = 0;
-            let mut list = list.iter().peekable();
-            while let Some(event) = list.next() {
+            let mut waiting = list.iter().peekable();
+            while let Some(event) = waiting.next() {
                 if chunk.is_empty() {
                     put_signed(&mut chunk, i128::from(event.observed.0));
                     last = 0;
                 }
                 encode(event, last, &mut chunk);
                 last = event.sequence;
-                if chunk.len() > CHUNK_BYTES || list.peek().is_none() {
+                if chunk.len() > CHUNK_BYTES || waiting.peek().is_none() {
                     // Named by its last sequence: a range from any moment begins with the chunk
                     // that holds it.
                     let key = event_key(resource, field, last);

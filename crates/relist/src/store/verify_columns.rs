@@ -12,6 +12,7 @@ use crate::column::{Segment, place};
 use crate::error::Result;
 use crate::record::RecordBuf;
 use crate::schema::FieldId;
+use crate::value::Timestamp;
 use std::sync::Arc;
 
 impl Snapshot {
@@ -136,7 +137,12 @@ impl Snapshot {
             let Ok(entry) = Entry::decode(value.value()) else {
                 continue;
             };
-            let at = (entry.resource, sequence.value(), entry.slot);
+            let at = Place {
+                resource: entry.resource,
+                sequence: sequence.value(),
+                slot: entry.slot,
+                times: (entry.source_time, entry.observed),
+            };
             if !matches!(entry.operation, Operation::Update | Operation::Schema) {
                 logged.add(at, super::field_changes::PRESENCE, &[], &[]);
             }
@@ -157,7 +163,12 @@ impl Snapshot {
             for field in fields.chain([super::field_changes::PRESENCE]) {
                 let read = self.field_events(id, field, 0, |event| {
                     if event.value_changed {
-                        let at = (id, event.sequence, event.slot);
+                        let at = Place {
+                            resource: id,
+                            sequence: event.sequence,
+                            slot: event.slot,
+                            times: (event.source_time, event.observed),
+                        };
                         held.add(at, field, event.previous, event.new);
                     }
                     Ok(())
@@ -181,6 +192,16 @@ fn row_at(rows: &Column, slot: u32) -> Option<u64> {
     rows.integer(slot).and_then(|row| u64::try_from(row).ok())
 }
 
+/// What a change is of, and when it was.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    resource: u16,
+    sequence: u64,
+    slot: u32,
+    /// Source time, and the time observed.
+    times: (Option<Timestamp>, Timestamp),
+}
+
 /// A sum over changes in any order.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Digest {
@@ -189,12 +210,15 @@ struct Digest {
 }
 
 impl Digest {
-    fn add(&mut self, at: (u16, u64, u32), field: u16, previous: &[u8], new: &[u8]) {
-        let (resource, sequence, slot) = at;
-        let mut bytes = Vec::with_capacity(24 + previous.len() + new.len());
-        bytes.extend_from_slice(&resource.to_le_bytes());
-        bytes.extend_from_slice(&sequence.to_le_bytes());
-        bytes.extend_from_slice(&slot.to_le_bytes());
+    fn add(&mut self, at: Place, field: u16, previous: &[u8], new: &[u8]) {
+        let mut bytes = Vec::with_capacity(40 + previous.len() + new.len());
+        bytes.extend_from_slice(&at.resource.to_le_bytes());
+        bytes.extend_from_slice(&at.sequence.to_le_bytes());
+        bytes.extend_from_slice(&at.slot.to_le_bytes());
+        let (source_time, observed) = at.times;
+        bytes.push(u8::from(source_time.is_some()));
+        bytes.extend_from_slice(&source_time.map_or(0, |at| at.0).to_le_bytes());
+        bytes.extend_from_slice(&observed.0.to_le_bytes());
         bytes.extend_from_slice(&field.to_le_bytes());
         bytes.extend_from_slice(&(previous.len() as u64).to_le_bytes());
         bytes.extend_from_slice(previous);

@@ -502,9 +502,6 @@ impl WriteTxn {
         if source_time.is_some_and(|at| head.source_time.is_some_and(|own| own > at)) {
             return Ok(DeleteOutcome::Newer);
         }
-        self.counters.sequence += 1;
-        let sequence = self.counters.sequence;
-        add_live(&mut self.counters, id, -1);
         let entry = Entry {
             slot: head.slot,
             key: Some(key.clone()),
@@ -513,6 +510,16 @@ impl WriteTxn {
             note: reason.to_owned(),
             ..self.entry(Operation::Delete, cause, id)
         };
+        tombstone.sequence = self.end_record(id, key, &head, &entry)?;
+        self.put_tombstone(id, key, &tombstone)?;
+        Ok(DeleteOutcome::Deleted)
+    }
+
+    /// Ends a current record, in the log and wherever it is looked up; gives the sequence.
+    fn end_record(&mut self, id: u16, key: &Key, head: &Head, entry: &Entry) -> Result<u64> {
+        self.counters.sequence += 1;
+        let sequence = self.counters.sequence;
+        add_live(&mut self.counters, id, -1);
         let mut changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
         changelog
             .insert(sequence, entry.encode().as_slice())
@@ -525,7 +532,7 @@ impl WriteTxn {
         let dead = Head {
             deleted: true,
             valid_from: sequence,
-            ..head
+            ..*head
         };
         self.insert_sorted(t::HEADS, vec![(t::record_key(id, key), dead.encode())])?;
         self.insert_by_key(vec![t::slot_key(id, head.slot, sequence)])?;
@@ -533,17 +540,15 @@ impl WriteTxn {
         let event = FieldEvent {
             sequence,
             slot: head.slot,
-            operation: Operation::Delete,
+            operation: entry.operation,
             value_changed: true,
-            source_time,
-            observed: self.observed,
+            source_time: entry.source_time,
+            observed: entry.observed,
             previous: Vec::new(),
             new: Vec::new(),
         };
         self.columns.events.push(id, PRESENCE, event);
-        tombstone.sequence = sequence;
-        self.put_tombstone(id, key, &tombstone)?;
-        Ok(DeleteOutcome::Deleted)
+        Ok(sequence)
     }
 
     fn tombstone_exists(&self, resource: u16, key: &Key) -> Result<bool> {

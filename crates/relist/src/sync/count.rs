@@ -12,7 +12,10 @@ use crate::error::{Error, Result};
 use crate::ingest::Session;
 use crate::keycode::Key;
 use crate::source::{PageRequest, PageSource, QueryOptions};
-use crate::store::{RunKind, Walk};
+use crate::store::{RunKind, Snapshot, Walk};
+
+/// How many runs are looked at for whether a feed counts.
+const LATEST_RUNS: usize = 64;
 
 /// What the feed's count says of a walk.
 #[derive(Debug)]
@@ -51,7 +54,10 @@ impl SyncRun<'_> {
         walk: &Walk,
     ) -> Result<Count> {
         let at_start = self.expected;
-        if self.whole && at_start.is_none_or(|count| walk.records >= count) {
+        // A count that is missing, of a feed that counts, or that is of fewer than were met, may
+        // be of another answer: as little is it believed as one of more.
+        let silent = at_start.is_none() && !self.counted;
+        if self.whole && (silent || at_start == Some(walk.records)) {
             return Ok(Count::Fits);
         }
         // Of a walk that began in an earlier run only the count of now is known. Records stamped
@@ -128,6 +134,13 @@ impl SyncRun<'_> {
             }
         }
     }
+}
+
+/// Whether the feed counted in one of the latest runs.
+pub(super) fn has_counted(snapshot: &Snapshot, resource: &str) -> Result<bool> {
+    let runs = snapshot.runs(LATEST_RUNS)?;
+    let mut own = runs.iter().filter(|run| run.resource == resource);
+    Ok(own.any(|run| run.expected.is_some()))
 }
 
 /// Whether a walk asks for the count: those that have to meet every record of their query.

@@ -14,6 +14,7 @@
 mod count;
 mod deletes;
 mod events;
+mod fits;
 mod photos;
 mod plan;
 mod policy;
@@ -75,6 +76,7 @@ impl Store {
             (None, None) => None,
         };
         let plan = SyncPlan::of(&snapshot, resource, policy, options.mode, (options.now)())?;
+        let counted = count::has_counted(&snapshot, resource)?;
         drop(snapshot);
         let walk = plan.walk;
         let session = Session::new(self, resource, walk.kind, options.now);
@@ -90,6 +92,7 @@ impl Store {
             seen: SlotSet::default(),
             keyless: 0,
             resumed_at: None,
+            counted,
             expected: None,
             before: None,
             braked: false,
@@ -129,6 +132,8 @@ struct SyncRun<'a> {
     keyless: u64,
     /// Where this process went on with a walk by key, and how much of it was settled then.
     resumed_at: Option<(Key, u64)>,
+    /// Whether the feed counted in earlier runs.
+    counted: bool,
     /// What the feed counted when the walk began.
     expected: Option<u64>,
     /// The walk as it was before the last page applied.
@@ -394,6 +399,8 @@ impl SyncRun<'_> {
             walk.server_began = server_time;
         }
         let bound = checkpoint.walk.as_ref().map(Walk::bound);
+        let own = checkpoint.walk.as_ref().filter(|walk| walk.kind == kind);
+        let since = own.and_then(|walk| walk.since);
         let cursor_field = self.policy.cursor();
         let (resource, seen, policy) = (self.resource, &mut self.seen, self.policy);
         let (keyless, settled) = session.write(|txn, report| {
@@ -402,7 +409,11 @@ impl SyncRun<'_> {
             applying.seen = Some(seen);
             applying.gone = policy.gone.as_ref();
             applying.settled_by = bound.unwrap_or(applying.settled_by);
+            applying.earliest = since.map(|since| fits::earliest(policy, since));
             txn.apply_pages(&pages, &mut applying)?;
+            if applying.early > 0 {
+                return Err(early(&pages, applying.early));
+            }
             let (max_seen, keyless) = (applying.max_seen, applying.keyless);
             let settled = applying.settled;
             if let Some(walk) = checkpoint.walk.as_mut().filter(|walk| walk.kind == kind) {
@@ -415,21 +426,10 @@ impl SyncRun<'_> {
             txn.set_checkpoint(resource, &checkpoint)?;
             Ok((keyless, settled))
         })?;
-        let mut before = self.checkpoint.walk.take();
-        if let (Some(walk), Some(now), Some(position)) =
-            (&mut before, &checkpoint.walk, before_last)
-        {
-            let last = pages.last().map_or(0, |page| page.entities.len() as u64);
-            let last_settled = settled.get(pages.len() - 1).copied().unwrap_or(0);
-            *walk = Walk {
-                position,
-                pages: now.pages - 1,
-                records: now.records.saturating_sub(last),
-                settled: now.settled.saturating_sub(last_settled),
-                ..now.clone()
-            };
-        }
-        self.before = before;
+        self.before = match (&checkpoint.walk, before_last) {
+            (Some(now), Some(position)) => Some(before_page(now, position, &pages, &settled)),
+            _ => self.checkpoint.walk.take(),
+        };
         self.checkpoint = checkpoint;
         self.keyless += keyless;
         self.progress.advanced(session.report());
@@ -464,6 +464,19 @@ impl SyncRun<'_> {
     }
 }
 
+/// The walk as it was before the last of the pages: there is another one before it.
+fn before_page(now: &Walk, position: WalkPosition, pages: &[SplitPage], settled: &[u64]) -> Walk {
+    let last = pages.last().map_or(0, |page| page.entities.len() as u64);
+    let last_settled = settled.get(pages.len().saturating_sub(1)).copied();
+    Walk {
+        position,
+        pages: now.pages.saturating_sub(1),
+        records: now.records.saturating_sub(last),
+        settled: now.settled.saturating_sub(last_settled.unwrap_or(0)),
+        ..now.clone()
+    }
+}
+
 /// Whether a walk met too few records to be believed.
 fn cut_short(met: u64, expected: u64) -> bool {
     expected.saturating_sub(met) > COUNT_SLACK.max(expected / COUNT_SLACK_SHARE)
@@ -474,6 +487,20 @@ fn short_walk(resource: &str, met: u64, expected: u64) -> Error {
         kind: SourceErrorKind::Malformed,
         request: resource.to_owned(),
         reason: format!("the walk ended after {met} of the {expected} records the feed counts"),
+    })
+}
+
+/// Pages with records that were stamped long before what was asked for.
+fn early(pages: &[SplitPage], early: u64) -> Error {
+    Error::Source(SourceError {
+        kind: SourceErrorKind::Malformed,
+        request: pages
+            .first()
+            .map_or_else(String::new, |page| page.origin.clone()),
+        reason: format!(
+            "{early} records are stamped more than a day before the bound asked for: the server \
+             ignores $filter, or this is the answer to another request"
+        ),
     })
 }
 

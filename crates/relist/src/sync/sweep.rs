@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::SyncRun;
+use super::fits::too_little;
 use super::policy::Policy;
 use crate::decode::{KeySpec, SplitPage};
 use crate::error::{Error, Result};
@@ -182,7 +183,8 @@ impl SyncRun<'_> {
     ) -> Result<Answer> {
         let mut answer = Answer::default();
         let page = self.page_of(session, source, spec, keys)?;
-        if answers(&page, keys) {
+        let whole = |page: &SplitPage| too_little(page, self.policy).is_none();
+        if answers(&page, keys) && whole(&page) {
             answer.pages.push(page);
             return Ok(answer);
         }
@@ -190,7 +192,7 @@ impl SyncRun<'_> {
         while let (Some((key, after)), true) = (rest.split_first(), keys.len() > 1) {
             let one = std::slice::from_ref(key);
             let page = self.page_of(session, source, spec, one)?;
-            if !answers(&page, one) {
+            if !answers(&page, one) || !whole(&page) {
                 break;
             }
             answer.pages.push(page);

@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
 use super::count::counts;
+use super::fits::{KeyBounds, too_little};
 use super::lock;
 use super::policy::{Policy, WalkKind};
 use crate::decode::{KeySpec, Rejected, SplitPage};
@@ -113,6 +114,9 @@ impl<'a> FeedWalker<'a> {
 
     /// Where the walk goes on after a page; `None` when the page was the last.
     fn after(&mut self, page: &SplitPage, link: Option<String>) -> Result<Option<WalkPosition>> {
+        if let Some(why) = too_little(page, self.setup.policy) {
+            return Err(malformed(page, why));
+        }
         if self.setup.policy.walk == WalkKind::NextLink && self.kind != RunKind::Deep {
             let Some(link) = link else {
                 return Ok(None);
@@ -124,6 +128,9 @@ impl<'a> FeedWalker<'a> {
             // Only an empty page proves the end: a short one may have been cut.
             return Ok(None);
         }
+        if let Some(why) = self.bounds().misfit(page) {
+            return Err(malformed(page, why));
+        }
         let mut keys = page.entities.iter().filter_map(|e| e.key.as_ref().ok());
         let first = keys.next();
         let last = keys.next_back().or(first);
@@ -133,18 +140,28 @@ impl<'a> FeedWalker<'a> {
                 "no record of the page has a key: the walk cannot go on",
             ));
         };
-        if let (WalkPosition::After(previous), Some(first)) = (&self.position, first) {
-            // Integer keys have one order; strings are ordered by the server's own rules.
-            let behind = matches!((first, previous), (Key::Int(f), Key::Int(p)) if f <= p);
-            if behind || last == previous {
-                return Err(malformed(
-                    page,
-                    "the page does not lie behind the key asked for: the server ignores $filter \
-                     or $orderby; use a nextLink walk",
-                ));
-            }
+        if matches!(&self.position, WalkPosition::After(previous) if last == previous) {
+            return Err(malformed(
+                page,
+                "the page ends at the key it was to begin behind: the server ignores $filter or \
+                 $orderby; use a nextLink walk",
+            ));
         }
         Ok(Some(WalkPosition::After(last.clone())))
+    }
+
+    /// Which keys were asked for.
+    fn bounds(&self) -> KeyBounds<'_> {
+        KeyBounds {
+            after: match &self.position {
+                WalkPosition::After(key) => Some(key),
+                _ => None,
+            },
+            until: match &self.setup.until {
+                Bound::Included(key) => Some(key),
+                _ => None,
+            },
+        }
     }
 
     fn split(&mut self, fetched: Page) -> Result<(SplitPage, Option<String>)> {

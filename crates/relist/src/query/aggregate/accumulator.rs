@@ -101,15 +101,15 @@ impl Accumulator {
                     .ok_or_else(|| too_long(aggregate))?;
                 *count += more;
             }
-            (Accumulator::Extreme(best), Accumulator::Extreme(Some(value))) => {
-                if improves(aggregate, best.as_ref(), &value) {
-                    *best = Some(value);
-                }
+            (Accumulator::Extreme(best), Accumulator::Extreme(Some(value)))
+                if improves(aggregate, best.as_ref(), &value) =>
+            {
+                *best = Some(value);
             }
             (Accumulator::Distinct(seen), Accumulator::Distinct(more)) => seen.extend(more),
             (Accumulator::Numbers(numbers), Accumulator::Numbers(more)) => numbers.extend(more),
             (own, done @ Accumulator::Done(_)) => *own = done,
-            // Of one aggregate there is one kind.
+            // No better; of one aggregate there is one kind.
             _ => {}
         }
         Ok(())

@@ -117,17 +117,13 @@ impl Snapshot {
             }
             Ok(())
         };
-        match &access {
-            Access::Nothing => {}
-            Access::Keys(keys) => {
-                for key in keys {
-                    if let Some(record) = self.get_at(&query.resource, key, at)? {
-                        ask(&record)?;
-                    }
+        // Everything else is answered by columns.
+        if let Access::Keys(keys) = &access {
+            for key in keys {
+                if let Some(record) = self.get_at(&query.resource, key, at)? {
+                    ask(&record)?;
                 }
             }
-            // Everything else is answered by columns.
-            Access::Scan | Access::Columns => {}
         }
         let rows = groups.finish()?;
         AggregateResult::finish(bound, rows, explain)
