@@ -227,7 +227,7 @@ impl crate::store::Snapshot {
 }
 
 /// A transaction is committed when it changes this many records, or is that old.
-const COMMIT_RECORDS: u64 = 20_000;
+const COMMIT_RECORDS: u64 = 8_192;
 const COMMIT_MICROS: i64 = 1_000_000;
 
 fn is_due(session: &Session<'_>, now: Timestamp) -> bool {
