@@ -2,7 +2,8 @@
 //!
 //! The way of a filter: text, [`parse_filter`] to an [`Expr`], [`bind_filter`] against a schema to
 //! a [`Predicate`], which is asked of each [`Row`]. A [`Query`] does it for all options of a
-//! request. [`Apply`] groups and aggregates. Errors point at the place in the text and say what to write instead.
+//! request, [`Apply`] groups and aggregates. Errors point at the place in the text and say what to
+//! write instead.
 //!
 //! The grammar is that of OData 4.01 URL Conventions as far as the RESO Web API Core needs it:
 //! `eq ne gt ge lt le`, `and or not`, `in`, `has`, `add sub mul div divby mod` and `-`, `any` and

@@ -386,10 +386,12 @@ mod tests {
         for text in [
             "aggregate($count as Count)",
             "groupby((City))",
-            "groupby((City,year(CloseDate) as Y),aggregate(ListPrice with average as A,$count as N))",
+            "groupby((City,year(CloseDate) as Y),aggregate(ListPrice with average as A,\
+             $count as N))",
             "filter(StandardStatus eq 'Active')/groupby((City),aggregate(ListPrice div LivingArea \
              with Relist.median as M))/filter(M gt 100)/orderby(M desc,City)/skip(2)/top(5)",
-            "compute(year(CloseDate) as Y)/groupby((Y),filter(A eq 1)/aggregate(X with Relist.p90 as P))",
+            "compute(year(CloseDate) as Y)/groupby((Y),filter(A eq 1)/aggregate(X with \
+             Relist.p90 as P))",
             "groupby((A,B),aggregate(X with sum as S))/groupby((A),topcount(2,S))/identity",
             "groupby((A),aggregate(X with sum as S))/toppercent(50,S)/bottomsum(1.5,S)",
         ] {
