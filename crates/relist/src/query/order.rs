@@ -194,14 +194,14 @@ impl Top {
     fn range(&self, by: i64) -> (i64, i64) {
         match self.bound {
             None => (i64::MIN, i64::MAX),
-            Some(Some(bound)) if self.descending => (
+            Some(Bound(Some(bound))) if self.descending => (
                 bound.div_euclid(by) + i64::from(bound.rem_euclid(by) > 0),
                 i64::MAX,
             ),
-            Some(Some(bound)) => (i64::MIN, bound.div_euclid(by)),
-            Some(None) if self.descending => (i64::MIN, i64::MAX),
+            Some(Bound(Some(bound))) => (i64::MIN, bound.div_euclid(by)),
+            Some(Bound(None)) if self.descending => (i64::MIN, i64::MAX),
             // Only what has no value sorts before.
-            Some(None) => (1, 0),
+            Some(Bound(None)) => (1, 0),
         }
     }
 
