@@ -120,24 +120,25 @@ def load_again(con, sql, folder, at, moment):
     )
     changes = one(con, "select count(*) from changelog") - before
     con.execute(
-        "create or replace temp table changed as"
-        f" select * from fresh where {key} in"
-        f" (select key from changelog where step = {at} and operation = 'update')"
+        "create or replace temp table changed as select distinct key from changelog"
+        f" where step = {at} and operation = 'update'"
     )
     con.execute(
-        "create or replace temp table added as"
-        f" select n.* from fresh n anti join records o on o.{key} = n.{key}"
+        f"create or replace temp table added as select n.{key} as key from fresh n"
+        f" anti join records o on o.{key} = n.{key}"
     )
     con.execute(
-        f"insert into changelog select {at}, {moment}, {key}, 'insert', null, null, null from added"
+        f"insert into changelog select {at}, {moment}, key, 'insert', null, null, null from added"
     )
     sent = one(con, "select count(*) from staged")
     parsed = one(con, "select count(*) from fresh")
     updated = one(con, "select count(*) from changed")
     added = one(con, "select count(*) from added")
-    con.execute(f"delete from records where {key} in (select {key} from changed)")
-    con.execute("insert into records select * from changed")
-    con.execute("insert into records select * from added")
+    con.execute(f"delete from records where {key} in (select key from changed)")
+    con.execute(
+        f"insert into records select * from fresh where {key} in"
+        " (select key from changed union all select key from added)"
+    )
     if parsed > updated + added:
         # The same record in other bytes: its hash is another one.
         con.execute(

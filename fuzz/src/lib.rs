@@ -97,7 +97,14 @@ fn points_into(error: &QueryError, text: &str) {
 }
 
 /// A page: each record is where it is said to be, and is one JSON value; or an error.
+///
+/// What is taken for a page is one to serde_json too, and has the same records.
 pub fn decode_page(bytes: &[u8]) {
+    #[derive(serde::Deserialize)]
+    struct Envelope<'a> {
+        #[serde(borrow)]
+        value: Vec<&'a serde_json::value::RawValue>,
+    }
     let page = match SplitPage::split("Property", "fuzz", bytes.to_vec(), None) {
         Ok(page) => page,
         Err(rejected) => {
@@ -109,6 +116,9 @@ pub fn decode_page(bytes: &[u8]) {
         }
     };
     assert_eq!(page.body.as_bytes(), bytes);
+    let expected: Envelope<'_> = serde_json::from_slice(bytes).expect("it is JSON");
+    let expected = expected.value.iter().map(|raw| raw.get());
+    assert!(page.entities.iter().map(|e| page.text(e)).eq(expected));
     let mut end = 0;
     for entity in &page.entities {
         assert!(entity.range.start >= end && entity.range.end <= bytes.len());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use relist::error::Error;
 use relist::keycode::Key;
+use relist::odata::Query;
 use relist::store::{AsOf, Snapshot, Store};
 use relist::value::Timestamp;
 
@@ -220,6 +221,15 @@ impl<'a> App<'a> {
             return Ok((open_patiently(&path)?, false));
         }
         Ok((Store::create(&path, self.now())?, true))
+    }
+
+    /// The query, knowing the pair of coordinates that the configuration names.
+    pub(crate) fn located(&self, query: Query) -> Result<Query, Failure> {
+        let pairs = self.config()?.map(|c| c.coordinates).unwrap_or_default();
+        Ok(match pairs.get(&query.resource) {
+            Some((latitude, longitude)) => query.coordinates(latitude, longitude),
+            None => query,
+        })
     }
 
     /// Reads `--as-of`: a date means its end.

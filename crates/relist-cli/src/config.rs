@@ -49,6 +49,9 @@ pub(crate) struct Config {
     /// Lists of fields, by name.
     #[serde(default)]
     pub(crate) track: BTreeMap<String, Vec<String>>,
+    /// By resource, the fields of degrees north and degrees east that `Coordinates` stands for.
+    #[serde(default)]
+    pub(crate) coordinates: BTreeMap<String, (String, String)>,
     /// What to watch for, and where events go.
     #[serde(default)]
     pub(crate) watch: Watch,
@@ -171,6 +174,11 @@ const OPTIONAL_SECTIONS: &str = "\
     # Lists of fields, for relist changes --track NAME.\n\
     # [track]\n\
     # price = [\"ListPrice\", \"OriginalListPrice\"]\n\
+    \n\
+    # The fields that Coordinates stands for in filters, latitude first, where they are not\n\
+    # Latitude and Longitude.\n\
+    # [coordinates]\n\
+    # Property = [\"MapLatitude\", \"MapLongitude\"]\n\
     \n\
     # What relist watch looks for. More kinds of rules are in docs/watch.md.\n\
     # [[watch.rule]]\n\

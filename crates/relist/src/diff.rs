@@ -5,7 +5,7 @@
 //! Null and absent are the same: neither says anything. The canonical hash is the hash of all
 //! canonical forms, so records with one hash are records without a change.
 
-use crate::record::codec::{put_bytes, put_signed, put_u64};
+use crate::record::codec::{put_bytes, put_i64, put_signed, put_u64};
 use crate::record::{Body, Cell, Tag};
 use crate::schema::{FieldId, FieldType, Resource};
 use crate::value::Value;
@@ -150,6 +150,11 @@ fn canonical(cell: Cell<'_>, ty: &FieldType, out: &mut Vec<u8>) {
         out.extend_from_slice(cell.payload);
         return;
     }
+    if let (Tag::DateTime, FieldType::DateTime, Some((at, ..))) =
+        (cell.tag, ty, cell.read_datetime())
+    {
+        return canonical_value(Value::DateTime(at), out);
+    }
     // A point is compared by its text: GeoJSON may say more than two coordinates.
     let value = if *ty == FieldType::GeoPoint {
         cell.value()
@@ -165,7 +170,7 @@ fn canonical_value(value: Value<'_>, out: &mut Vec<u8>) {
         Value::Bool(v) => out.extend_from_slice(&[1, u8::from(v)]),
         Value::Int(v) => {
             out.extend_from_slice(&[2, 0]);
-            put_signed(out, i128::from(v));
+            put_i64(out, v);
         }
         Value::Decimal(v) => {
             let plain = v.normalized();
@@ -174,11 +179,11 @@ fn canonical_value(value: Value<'_>, out: &mut Vec<u8>) {
         }
         Value::Date(v) => {
             out.push(3);
-            put_signed(out, i128::from(v.0));
+            put_i64(out, i64::from(v.0));
         }
         Value::DateTime(v) => {
             out.push(4);
-            put_signed(out, i128::from(v.seconds));
+            put_i64(out, v.seconds);
             put_u64(out, u64::from(v.nanos));
         }
         Value::TimeOfDay(v) => {

@@ -46,11 +46,13 @@ pub fn apply(
         named: Vec::new(),
     });
     let rows = world.sequence(&apply.steps, rows.collect());
-    let words = |row: RefRow<'_>| {
+    let in_words = |row: RefRow<'_>| {
         let named = row.named.into_iter();
         named.map(|(name, typed)| (name, words(&typed.value)))
     };
-    rows.into_iter().map(|row| words(row).collect()).collect()
+    rows.into_iter()
+        .map(|row| in_words(row).collect())
+        .collect()
 }
 
 /// The library's value in the words of [`Rows`].
@@ -229,7 +231,7 @@ impl<'w> World<'w> {
                 Some(name) => name.text.clone(),
                 None => k.default_name().expect("a name"),
             });
-            let grouped: Vec<(String, Typed)> = names.zip(own).collect();
+            let labels: Vec<(String, Typed)> = names.zip(own).collect();
             let rows = match then {
                 Some(then) => self.sequence(&then.steps, part),
                 None => vec![RefRow {
@@ -239,7 +241,7 @@ impl<'w> World<'w> {
             };
             for mut row in rows {
                 // The members that group are added to those that have lost them.
-                let missing: Vec<_> = grouped
+                let missing: Vec<_> = labels
                     .iter()
                     .filter(|(name, _)| row.named.iter().all(|(known, _)| known != name))
                     .cloned()
@@ -289,11 +291,11 @@ impl<'w> World<'w> {
                 order
             }
         });
-        let value = |row: &RefRow<'w>| match self.eval(by, row).value {
+        let worth = |row: &RefRow<'w>| match self.eval(by, row).value {
             V::Number(n) => n,
             _ => Fraction::whole(0),
         };
-        let all = rows.iter().map(value).fold(Fraction::whole(0), sum);
+        let all = rows.iter().map(worth).fold(Fraction::whole(0), sum);
         let enough = match rank {
             Rank::TopPercent | Rank::BottomPercent => {
                 Fraction::of(all.over * wanted.over, all.under * wanted.under * 100)
@@ -309,7 +311,7 @@ impl<'w> World<'w> {
             let step = if rank.counts() {
                 Fraction::whole(1)
             } else {
-                value(&row)
+                worth(&row)
             };
             so_far = sum(so_far, step);
             kept.push(row);
@@ -408,8 +410,8 @@ fn mean(sum: Fraction, count: i128) -> Fraction {
     let rest = Fraction::of(exact.over - below * exact.under, exact.under);
     let whole = match (2 * rest.over).cmp(&rest.under) {
         Ordering::Less => below,
-        Ordering::Equal if below % 2 == 0 => below,
-        Ordering::Equal | Ordering::Greater => below + 1,
+        Ordering::Greater => below + 1,
+        Ordering::Equal => below + below.rem_euclid(2),
     };
     Fraction::of(whole, unit)
 }

@@ -43,9 +43,9 @@ fn market() -> Fresh {
         }
         fresh.ingest("Property", &[("p", json!({"value": page}).to_string())], at);
         if day % 4 == 3 {
-            let key = dice(40).to_string();
-            let gone = json!({"value": [{"resource": "Property", "primary_key": key,
-                "ts": "2026-09-01T00:00:00Z"}]});
+            let gone = json!({"resource": "Property", "primary_key": dice(40).to_string(),
+                "ts": "2026-09-01T00:00:00Z"});
+            let gone = json!({"value": [gone]});
             fresh.ingest("Deleted", &[("d", gone.to_string())], at + 1);
         }
     }
@@ -60,8 +60,8 @@ fn context() -> QueryContext {
     }
 }
 
-/// A row in words: sequence, key, operation, field, both values.
-type Line = (u64, String, &'static str, String, String, String);
+/// A row in words: sequence, key, operation, field, both values, run.
+type Line = (u64, String, &'static str, String, String, String, u64);
 
 fn asked(snapshot: &Snapshot, query: &Query, context: &QueryContext) -> Vec<Line> {
     let mut lines = Vec::new();
@@ -80,6 +80,7 @@ fn asked(snapshot: &Snapshot, query: &Query, context: &QueryContext) -> Vec<Line
                 row.field.map_or("-".to_owned(), |f| f.name.clone()),
                 cell(row.field.and_then(FieldChange::previous)),
                 cell(row.field.and_then(FieldChange::new_value)),
+                row.change.run,
             ));
             Ok(true)
         })
@@ -109,6 +110,7 @@ fn all(snapshot: &Snapshot) -> Vec<(Line, i64)> {
                 field.to_owned(),
                 previous,
                 new,
+                change.run,
             );
             (line, change.observed.0)
         };
@@ -129,12 +131,12 @@ fn all(snapshot: &Snapshot) -> Vec<(Line, i64)> {
     lines
 }
 
+/// Whether a row and the time it was observed at are asked for.
+type Test<'t> = Box<dyn Fn(&Line, i64) -> bool + 't>;
+
 fn price(text: &str) -> Option<Decimal> {
     Decimal::parse(text)
 }
-
-/// What a filter says, asked of a line and its time.
-type Test<'t> = Box<dyn Fn(&Line, i64) -> bool + 't>;
 
 #[test]
 fn filters_give_what_reading_the_changelog_gives() {
@@ -172,6 +174,22 @@ fn filters_give_what_reading_the_changelog_gives() {
         (
             "NewValue eq 'Pending' and PreviousValue in ('Active','Closed')".to_owned(),
             Box::new(|l, _| l.5 == "\"Pending\"" && ["\"Active\"", "\"Closed\""].contains(&&*l.4)),
+        ),
+        (
+            "FieldName in ('CloseDate','StandardStatus') and Sequence ge 50".to_owned(),
+            Box::new(|l, _| ["CloseDate", "StandardStatus"].contains(&&*l.3) && l.0 >= 50),
+        ),
+        (
+            "startswith(FieldName,'C') and Cause eq 'ingest' and Run gt 3 and (ResourceRecordKey \
+             eq '7' or NewValue ne null)"
+                .to_owned(),
+            Box::new(|l, _| {
+                l.3.starts_with('C') && l.6 > 3 && (l.1 == "7" || !["null", "-"].contains(&&*l.5))
+            }),
+        ),
+        (
+            "FieldName ne 'ListPrice' and Operation eq 'relist'".to_owned(),
+            Box::new(|l, _| l.3 != "ListPrice" && l.2 == "relist"),
         ),
         (
             "Sequence gt 50 and Sequence le 60.5".to_owned(),
@@ -273,6 +291,12 @@ fn only_what_may_pass_is_read() {
     assert_eq!(own.access, "the changes of Property 7");
     assert!(own.examined < all / 20, "{own}");
     assert_eq!(examined("false").examined, 0);
+    let prices = examined("FieldName eq 'ListPrice' and NewValue lt PreviousValue");
+    assert!(
+        prices.access.starts_with("changes of one field"),
+        "{prices}"
+    );
+    assert!(prices.examined < all / 3, "{prices}");
 }
 
 #[test]
@@ -288,7 +312,7 @@ fn changes_are_grouped_too() {
         )
         .unwrap();
     let result = snapshot.apply(&query, &context()).unwrap();
-    let mut days: BTreeMap<i64, (i64, Decimal)> = BTreeMap::default();
+    let mut days: BTreeMap<i64, (i64, Decimal)> = BTreeMap::new();
     for (line, at) in &every {
         let (Some(from), Some(to)) = (price(&line.4), price(&line.5)) else {
             continue;

@@ -50,8 +50,8 @@ impl Row for Place {
     }
 }
 
-fn number(text: &str) -> Option<Value<'static>> {
-    Decimal::parse(text).map(Value::Decimal)
+fn number(text: &str) -> Value<'static> {
+    Value::Decimal(Decimal::parse(text).unwrap())
 }
 
 fn filter(text: &str) -> Predicate {
@@ -71,15 +71,15 @@ fn a_latitude_and_a_longitude_are_a_point() {
         "geo.intersects(Coordinates,geography'POLYGON((-112 40,-111 40,-111 41,-112 41,-112 40))')",
     );
     for (latitude, longitude, near) in [
-        (number("40.7"), number("-111.9"), Some(true)),
+        (Some(number("40.7")), Some(number("-111.9")), Some(true)),
         // 0.0144 degrees of latitude are just under a mile, 0.015 just over.
-        (number("40.7144"), number("-111.9"), Some(true)),
-        (number("40.715"), number("-111.9"), Some(false)),
+        (Some(number("40.7144")), Some(number("-111.9")), Some(true)),
+        (Some(number("40.715")), Some(number("-111.9")), Some(false)),
         (Some(Value::Int(40)), Some(Value::Int(-112)), Some(false)),
-        (None, number("-111.9"), None),
-        (number("40.7"), Some(Value::Null), None),
-        (number("140.7"), number("-111.9"), None),
-        (number("40.7"), Some(Value::str("west")), None),
+        (None, Some(number("-111.9")), None),
+        (Some(number("40.7")), Some(Value::Null), None),
+        (Some(number("140.7")), Some(number("-111.9")), None),
+        (Some(number("40.7")), Some(Value::str("west")), None),
     ] {
         let row = Place(latitude, longitude);
         let known = near.is_some();
@@ -221,7 +221,7 @@ fn no_box_is_too_small() {
             (lat2, -180.0),
             (lat2, 180.0),
         ] {
-            let row = Place(number(&format!("{lat:.12}")), number(&format!("{lon:.12}")));
+            let row = place(lat, lon);
             if predicate.matches(&row) {
                 let point = GeoPoint {
                     longitude: lon,
@@ -243,7 +243,7 @@ fn no_box_is_too_small() {
         ));
         let found = predicate.geo_box().unwrap();
         for (lon, lat) in ring.iter().copied().chain([(round(lon), round(lat))]) {
-            let row = Place(number(&format!("{lat:.12}")), number(&format!("{lon:.12}")));
+            let row = place(lat, lon);
             if predicate.matches(&row) {
                 let point = GeoPoint {
                     longitude: lon,
@@ -260,4 +260,9 @@ fn no_box_is_too_small() {
 /// To twelve digits after the point, so that the decimal is the very same number.
 fn round(degrees: f64) -> f64 {
     format!("{degrees:.12}").parse().unwrap()
+}
+
+fn place(latitude: f64, longitude: f64) -> Place {
+    let decimal = |degrees: f64| Some(number(&format!("{degrees:.12}")));
+    Place(decimal(latitude), decimal(longitude))
 }

@@ -361,7 +361,7 @@ impl Maker<'_, '_> {
     }
 }
 
-/// Whether a name stands for a value that is no number and no dynamic one.
+/// Whether a name stands for a value that may be no number and no dynamic one.
 fn is_odd(expr: &str) -> bool {
     expr.starts_with(['X', 'N', 'S'])
 }

@@ -174,8 +174,8 @@ fn the_examples_of_the_standard() {
             "{Product:Sugar,Total:4}\n{Product:Paper,Total:8}",
         ),
         (
-            "groupby((Country),\
-             filter(Amount gt 2)/aggregate($count as Dear,Amount with max as Max))",
+            "groupby((Country),filter(Amount gt 2)\
+             /aggregate($count as Dear,Amount with max as Max))",
             "{Country:Netherlands,Dear:0,Max:null}\n{Country:USA,Dear:3,Max:8}",
         ),
         (

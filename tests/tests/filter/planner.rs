@@ -262,3 +262,59 @@ fn every_aggregation_gives_what_adding_record_for_record_gives() {
         left -= left.min(400);
     }
 }
+
+/// Records enough for several segments, and for two cores.
+#[test]
+fn many_segments_are_one_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::create(folder.path().join("s.redb"), Timestamp(0)).unwrap();
+    let mut rng = fastrand::Rng::with_seed(3);
+    let mut txn = store.begin_write(Timestamp(1)).unwrap();
+    txn.define(&schema()).unwrap();
+    let mut records: Vec<Json> = Vec::new();
+    for n in 0..17_000 {
+        let status = ["Active", "Pending", "Closed"][rng.usize(..3)];
+        let mut one = json!({
+            "ListingKey": format!("k{n:05}"),
+            "City": format!("City {}", rng.u32(..300)),
+            "StandardStatus": status,
+            "ListPrice": rng.u32(100..900) * 1_000,
+            "ModificationTimestamp": format!("2024-0{}-11T08:30:{:02}Z", rng.u8(1..9), rng.u8(..60)),
+        });
+        if rng.bool() {
+            one["BedroomsTotal"] = json!(rng.u8(1..6));
+            one["CloseDate"] = json!(format!("2023-0{}-1{}", rng.u8(1..9), rng.u8(..9)));
+        }
+        records.push(one);
+    }
+    for (number, page) in records.chunks(4_000).enumerate() {
+        let page = json!({"value": page}).to_string();
+        txn.apply_page("Property", &format!("page {number}"), page.as_bytes())
+            .unwrap();
+    }
+    txn.commit().unwrap();
+    let sequence = store.snapshot().unwrap().sequence();
+    let mut held = BTreeMap::new();
+    let snapshot = store.snapshot().unwrap();
+    snapshot
+        .scan("Property", AsOf::Sequence(sequence), |key, record| {
+            held.insert(key.clone(), record);
+            Ok(true)
+        })
+        .unwrap();
+    assert!(snapshot.verify().unwrap().is_clean());
+    let copies = vec![Copy {
+        sequence,
+        records: held,
+    }];
+    let mirror = Mirror {
+        _folder: folder,
+        store,
+        copies,
+    };
+    let typed = vec![mirror.copies[0].records.values().map(typed).collect()];
+    for _ in 0..super::cases().min(4_000) / 200 {
+        check(&mirror, &typed, &mut rng);
+        check_apply(&mirror, &mut rng);
+    }
+}

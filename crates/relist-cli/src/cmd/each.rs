@@ -23,7 +23,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 const DOUBLINGS: u32 = 6;
 
 pub(super) fn run(app: &mut App<'_>, args: &args::Each) -> Result<Exit, Failure> {
-    let mut query = Query::new(&args.resource);
+    let mut query = app.located(Query::new(&args.resource))?;
     if let Some(filter) = &args.filter {
         query = query.filter(filter)?;
     }

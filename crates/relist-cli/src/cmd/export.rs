@@ -16,7 +16,7 @@ use crate::style::{bytes, plural};
 const STEP: u64 = 256;
 
 pub(super) fn run(app: &mut App<'_>, args: &Export) -> Result<Exit, Failure> {
-    let mut query = Query::new(&args.resource);
+    let mut query = app.located(Query::new(&args.resource))?;
     if let Some(filter) = &args.filter {
         query = query.filter(filter)?;
     }

@@ -14,7 +14,7 @@ use crate::sheet::{Left, Sheet};
 use crate::style::thousands;
 
 pub(super) fn run(app: &mut App<'_>, args: &args::Query) -> Result<Exit, Failure> {
-    let query = query_of(args)?;
+    let query = app.located(query_of(args)?)?;
     let context = QueryContext {
         as_of: app.as_of(args.as_of.as_deref())?,
         now: app.now(),
@@ -27,6 +27,11 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Query) -> Result<Exit, Failure
         let explain = explained(&snapshot, &query, &context)?;
         print_explain(app, &explain)?;
         return Ok(Exit::Ok);
+    }
+    let records = query.apply.is_none() && !groups::is_of_changes(&snapshot, &query);
+    let counted = query.count && app.format() == Format::Json;
+    if counted && !records {
+        app.out.write_all(b"{\"value\":")?;
     }
     let (count, explain) = match app.format() {
         _ if query.apply.is_some() => {
@@ -42,8 +47,10 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Query) -> Result<Exit, Failure
         Format::Ndjson => stream(app, &snapshot, &query, &context, ExportFormat::Ndjson)?,
         Format::Csv => stream(app, &snapshot, &query, &context, ExportFormat::Csv)?,
     };
-    let records = query.apply.is_none() && !groups::is_of_changes(&snapshot, &query);
-    if let Some(count) = count.filter(|_| app.format() != Format::Json || !records) {
+    if let Some(count) = count.filter(|_| counted && !records) {
+        writeln!(app.out, ",\"@odata.count\":{count}}}")?;
+    }
+    if let Some(count) = count.filter(|_| app.format() != Format::Json) {
         // Asked for, so it is told with --quiet, too.
         app.say(&format!("count {}", thousands(count)));
     }

@@ -32,7 +32,7 @@ pub(crate) fn edited(
         return Segment::absent(rows);
     }
     if let Some(values) = patched(&old.values, rows, edits, dictionary) {
-        return Segment { rows, values };
+        return Segment::new(rows, values);
     }
     let mut scratch = Vec::new();
     let mut ends = Vec::with_capacity(rows);
@@ -48,10 +48,7 @@ pub(crate) fn edited(
             *cell = edit.cell;
         }
     }
-    Segment {
-        rows,
-        values: built(&cells, dictionary),
-    }
+    Segment::new(rows, built(&cells, dictionary))
 }
 
 /// Chooses the layout of cells.

@@ -1,9 +1,12 @@
 //! Segments: one field of a few thousand slots, in memory and in bytes.
 
+use std::sync::OnceLock;
+
 use super::number::{Number, power};
 use super::pack::{pack, packed_len, unpack, width};
 use super::{Dictionary, Form, SEGMENT_ROWS, Unit};
 use crate::record::codec::{Reader, put_signed, put_u64};
+use crate::value::GeoPoint;
 
 const KIND_ABSENT: u8 = 0;
 const KIND_NUMBERS: u8 = 1;
@@ -25,6 +28,8 @@ pub(crate) struct Segment {
     /// How many slots it covers; the field is absent in those behind.
     pub(crate) rows: usize,
     pub(crate) values: Values,
+    /// The points of a column of geography, once they were asked for.
+    points: OnceLock<Box<[GeoPoint]>>,
 }
 
 /// What the cells of a segment are.
@@ -96,12 +101,29 @@ impl Numbers {
 }
 
 impl Segment {
-    /// A segment in which the field is absent.
-    pub(crate) fn absent(rows: usize) -> Self {
+    pub(super) fn new(rows: usize, values: Values) -> Self {
         Segment {
             rows,
-            values: Values::Absent,
+            values,
+            points: OnceLock::new(),
         }
+    }
+
+    /// The points of the rows, read by `read` the first time; no numbers where there is none.
+    pub(crate) fn points(&self, read: impl Fn(usize) -> Option<GeoPoint>) -> &[GeoPoint] {
+        let nowhere = GeoPoint {
+            longitude: f64::NAN,
+            latitude: f64::NAN,
+        };
+        self.points.get_or_init(|| {
+            let rows = (0..self.rows).map(|row| read(row).unwrap_or(nowhere));
+            rows.collect()
+        })
+    }
+
+    /// A segment in which the field is absent.
+    pub(crate) fn absent(rows: usize) -> Self {
+        Segment::new(rows, Values::Absent)
     }
 
     /// Whether the cells are too long to be kept twice: ask the records.
@@ -136,6 +158,7 @@ impl Segment {
                 Values::Codes(codes) => codes.len() * 2,
                 Values::Bytes { ends, bytes } => ends.len() * 4 + bytes.len(),
             }
+            + self.points.get().map_or(0, |points| points.len() * 16)
     }
 
     /// The segment as bytes.
@@ -221,7 +244,7 @@ impl Segment {
             }
             _ => return None,
         };
-        Some(Segment { rows, values })
+        Some(Segment::new(rows, values))
     }
 }
 

@@ -44,7 +44,7 @@ impl<'r> DecodeContext<'r> {
 }
 
 /// A decoded entity, not stored.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Entity {
     /// Its fields, as they are stored.
     pub(crate) body: RecordBuf,
@@ -434,6 +434,7 @@ mod tests {
     use super::*;
     use crate::schema::Field;
     use crate::value::Value;
+    use proptest::prelude::*;
 
     fn resource() -> Resource {
         let field = |name: &str, ty| Field {
@@ -480,6 +481,81 @@ mod tests {
             Value::str("Orem")
         );
         assert_eq!(entity.unknown, [("New".to_owned(), Some(FieldType::Json))]);
+    }
+
+    /// What serde_json alone makes of it.
+    fn parsed(decoder: &mut Decoder<'_>, text: &str, spec: &KeySpec) -> Result<Entity, Fault> {
+        decoder.begin();
+        decoder.parse(text)?;
+        decoder.put_key((&Key::Int(7), spec));
+        Ok(decoder.finish())
+    }
+
+    fn value() -> impl Strategy<Value = String> {
+        let text = ".{0,12}".prop_map(|text| serde_json::to_string(&text).unwrap());
+        let leaf = prop_oneof![
+            Just("null".to_owned()),
+            Just("true".to_owned()),
+            Just("\"\\ud800\"".to_owned()),
+            Just("\"2024-05-01T10:00:00.5Z\"".to_owned()),
+            "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,3})?([eE][0-9])?",
+            text,
+        ];
+        leaf.prop_recursive(2, 8, 4, |inner| {
+            let list = proptest::collection::vec(inner.clone(), 0..4);
+            prop_oneof![
+                list.prop_map(|items| format!("[{}]", items.join(", "))),
+                inner.prop_map(|item| format!("{{\"City\" :{item}}}")),
+            ]
+        })
+    }
+
+    fn object() -> impl Strategy<Value = String> {
+        let names = [
+            "ListPrice",
+            "ListingKeyNumeric",
+            "City",
+            "New",
+            "@odata.etag",
+            "Ci\\u0074y",
+        ];
+        let name = prop::sample::select(names.to_vec());
+        let colon = prop::sample::select(vec![":", " : "]);
+        let member = (name, colon, value());
+        proptest::collection::vec(member, 0..7).prop_map(|members| {
+            let members = members
+                .iter()
+                .map(|(name, colon, value)| format!("\"{name}\"{colon}{value}"));
+            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_scan_says_what_serde_json_says(
+            records in proptest::collection::vec(
+                (object(), any::<prop::sample::Index>(), 0x20_u8..0x80, any::<bool>()), 1..6),
+        ) {
+            let resource = resource();
+            let spec = KeySpec::of(&resource);
+            let context = DecodeContext::new(&resource);
+            let mut decoder = Decoder::new(&context);
+            let mut reference = Decoder::new(&context);
+            for (mut text, at, byte, damaged) in records {
+                let at = at.index(text.len());
+                if damaged && text.is_char_boundary(at) {
+                    text.insert(at, char::from(byte));
+                }
+                let found = decoder.decode(&text, (&Key::Int(7), &spec));
+                let expected = parsed(&mut reference, &text, &spec);
+                prop_assert_eq!(found, expected, "{}", text);
+                let scanned = {
+                    decoder.begin();
+                    decoder.scan(&text).is_some()
+                };
+                prop_assert!(!scanned || serde_json::from_str::<&RawValue>(&text).is_ok());
+            }
+        }
     }
 
     #[test]

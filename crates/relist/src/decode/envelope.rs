@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::key::KeySpec;
 use super::members::Fault;
-use super::page::{count_of, selects_fields};
+use super::page::{KnownBytes, count_of, hash_of, selects_fields};
 use super::scan::{Scanner, Span};
 use crate::keycode::Key;
 
@@ -13,6 +13,9 @@ use crate::keycode::Key;
 const AHEAD: usize = 6;
 /// A record with more names than this that are not where they were has another shape.
 const MISSES: usize = 16;
+
+/// So many places where a record seems to end are tried, before it is looked at.
+const ENDS: usize = 3;
 
 /// What the pass finds.
 pub(super) struct Found {
@@ -23,11 +26,21 @@ pub(super) struct Found {
     pub(super) partial: bool,
 }
 
-/// Where a record is, and its key when that is plain to see.
-pub(super) type FoundRecord = (Range<usize>, Option<Result<Key, Fault>>);
+/// Where a record is.
+pub(super) enum FoundRecord {
+    /// And the hash and the slot by which its bytes are known.
+    Known(Range<usize>, u128, u32),
+    /// And its key, when that is plain to see.
+    New(Range<usize>, Option<Result<Key, Fault>>),
+}
 
 /// Scans a page. `None` when it is not what pages mostly are: then it must be parsed.
-pub(super) fn scan(resource: &str, body: &str, known: Option<&Arc<KeySpec>>) -> Option<Found> {
+pub(super) fn scan(
+    resource: &str,
+    body: &str,
+    key_spec: Option<&Arc<KeySpec>>,
+    known: Option<KnownBytes<'_>>,
+) -> Option<Found> {
     let mut scanner = Scanner::new(body, 0);
     let mut records = None;
     let (mut next_link, mut count, mut context) = (None, None, None);
@@ -38,7 +51,15 @@ pub(super) fn scan(resource: &str, body: &str, known: Option<&Arc<KeySpec>>) -> 
         match name {
             "value" if records.is_none() => {
                 scanner.space();
-                records = Some(scan_records(resource, body, known, &mut scanner)?);
+                let context: Option<&str> = Option::as_deref(&context);
+                let known = known.map(|slot_of| Recall {
+                    slot_of,
+                    partial: context.is_some_and(selects_fields),
+                    joint: Vec::new(),
+                });
+                let mut own = Records::new(resource, body, key_spec.map(Arc::clone), known);
+                own.scan(&mut scanner)?;
+                records = Some(own);
             }
             // An error, or what is not clear.
             "value" | "error" => return None,
@@ -55,13 +76,18 @@ pub(super) fn scan(resource: &str, body: &str, known: Option<&Arc<KeySpec>>) -> 
     if scanner.at() != body.len() {
         return None;
     }
-    let (records, key_spec) = records?;
+    let records = records?;
+    let partial = context.as_deref().is_some_and(selects_fields);
+    // Known by hashes of another kind: the context came after the records.
+    if records.known.is_some_and(|known| known.partial != partial) {
+        return None;
+    }
     Some(Found {
-        records,
-        key_spec,
+        records: records.found,
+        key_spec: records.key_spec?,
         next_link,
         count,
-        partial: context.as_deref().is_some_and(selects_fields),
+        partial,
     })
 }
 
@@ -106,31 +132,102 @@ impl Part {
     }
 }
 
+/// How records are recognised by their bytes.
+struct Recall<'a> {
+    slot_of: KnownBytes<'a>,
+    partial: bool,
+    /// What stands between two records, with their braces and the first name of the second.
+    joint: Vec<u8>,
+}
+
 /// The array of records.
-fn scan_records(
-    resource: &str,
-    body: &str,
-    known: Option<&Arc<KeySpec>>,
-    scanner: &mut Scanner<'_>,
-) -> Option<(Vec<FoundRecord>, Arc<KeySpec>)> {
-    let mut records = Vec::new();
-    let mut more = !scanner.open(b'[', b']')?;
-    let key_spec = match known {
-        Some(spec) => Arc::clone(spec),
-        None if !more => Arc::new(KeySpec::new(String::new(), false)),
-        None => {
-            let first = scanner.clone().value()?.range;
-            Arc::new(KeySpec::infer(resource, body.get(first)?)?)
+struct Records<'a> {
+    resource: &'a str,
+    body: &'a str,
+    key_spec: Option<Arc<KeySpec>>,
+    known: Option<Recall<'a>>,
+    shape: Shape,
+    found: Vec<FoundRecord>,
+}
+
+impl<'a> Records<'a> {
+    fn new(
+        resource: &'a str,
+        body: &'a str,
+        key_spec: Option<Arc<KeySpec>>,
+        known: Option<Recall<'a>>,
+    ) -> Self {
+        Records {
+            resource,
+            body,
+            key_spec,
+            known,
+            shape: Shape::default(),
+            found: Vec::new(),
         }
-    };
-    let mut shape = Shape::default();
-    while more {
-        let start = scanner.at();
-        let key = scan_record(body, &key_spec, scanner, &mut shape)?;
-        records.push((start..scanner.at(), key));
-        more = scanner.more(b']')?;
     }
-    Some((records, key_spec))
+
+    fn scan(&mut self, scanner: &mut Scanner<'_>) -> Option<()> {
+        let mut more = !scanner.open(b'[', b']')?;
+        let key_spec = match self.key_spec.take() {
+            Some(spec) => spec,
+            None if !more => Arc::new(KeySpec::new(String::new(), false)),
+            None => {
+                let first = scanner.clone().value()?.range;
+                Arc::new(KeySpec::infer(self.resource, self.body.get(first)?)?)
+            }
+        };
+        let mut before: Option<usize> = None;
+        while more {
+            let start = scanner.at();
+            self.note_joint(before, start);
+            if let Some(record) = self.recall(start) {
+                if let FoundRecord::Known(range, ..) = &record {
+                    scanner.jump(range.end);
+                }
+                self.found.push(record);
+            } else {
+                let key = scan_record(self.body, &key_spec, scanner, &mut self.shape)?;
+                self.found.push(FoundRecord::New(start..scanner.at(), key));
+            }
+            before = Some(scanner.at());
+            more = scanner.more(b']')?;
+        }
+        self.key_spec = Some(key_spec);
+        Some(())
+    }
+
+    /// Learns how one record is told from the next. The name is the first one of the record
+    /// before: so a list of objects within a record is not taken for its end.
+    fn note_joint(&mut self, before: Option<usize>, start: usize) {
+        let (Some(known), Some(end)) = (&mut self.known, before) else {
+            return;
+        };
+        let first = self.shape.names.first().map(|(range, _)| range.clone());
+        let first = first.and_then(|range| self.body.get(range));
+        if let (true, Some(first)) = (known.joint.is_empty(), first) {
+            let between = self.body.get(end..start).unwrap_or_default();
+            known.joint = format!("}}{between}{{{first}").into_bytes();
+        }
+    }
+
+    /// The record that begins here, if it is known as far as the next one seems to begin.
+    fn recall(&self, start: usize) -> Option<FoundRecord> {
+        let known = self
+            .known
+            .as_ref()
+            .filter(|known| !known.joint.is_empty())?;
+        let rest = self.body.as_bytes().get(start..)?;
+        // Bytes of this hash were a whole record once, so they are one here.
+        memchr::memmem::find_iter(rest, &known.joint)
+            .take(ENDS)
+            .find_map(|at| {
+                let range = start..start + at + 1;
+                let hash = hash_of(self.body.get(range.clone())?, known.partial);
+                let slot = (known.slot_of)(hash)?;
+                Some(FoundRecord::Known(range, hash, slot))
+            })
+    }
 }
 
 /// The names of the records before, each from its quote to its colon. Mostly they are the next

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::envelope::FoundRecord;
 use super::key::KeySpec;
 use super::members::{members, scan_key};
 use super::scan::is_json;
@@ -45,7 +46,12 @@ pub struct RawEntity {
     pub hash: u128,
     /// The key, or what is wrong with it (the field, and the reason).
     pub key: Result<Key, (Option<String>, String)>,
+    /// The slot of the record that was last sent as these very bytes: then its key was not read.
+    pub(crate) known: Option<u32>,
 }
+
+/// Tells the slot of the record whose bytes have that hash.
+pub(crate) type KnownBytes<'a> = &'a dyn Fn(u128) -> Option<u32>;
 
 /// A page that cannot be trusted as a whole, kept for the quarantine.
 #[derive(Debug)]
@@ -88,20 +94,53 @@ impl SplitPage {
             }
         };
         match split_text(resource, &body, key_spec) {
-            Ok(parts) => Ok(SplitPage {
-                resource: resource.to_owned(),
-                origin: origin.to_owned(),
-                body,
-                entities: parts.entities,
-                key_spec: parts.key_spec,
-                next_link: parts.next_link,
-                count: parts.count,
-                partial: parts.partial,
-            }),
+            Ok(parts) => Ok(SplitPage::of(resource, origin, body, parts)),
             Err(fault) => Err(Box::new(Rejected {
                 error: fail(fault),
                 raw: body.into_bytes(),
             })),
+        }
+    }
+
+    /// Splits a page that is well-formed and holds what pages hold; gives anything else back.
+    ///
+    /// Records whose bytes are `known` were well-formed when they came first: they are only
+    /// compared.
+    pub(crate) fn scan(
+        resource: &str,
+        origin: &str,
+        body: Vec<u8>,
+        key_spec: Option<&Arc<KeySpec>>,
+        known: Option<KnownBytes<'_>>,
+    ) -> Result<SplitPage, Vec<u8>> {
+        let body = String::from_utf8(body).map_err(std::string::FromUtf8Error::into_bytes)?;
+        match scan_text(resource, &body, key_spec, known) {
+            Some(parts) => Ok(SplitPage::of(resource, origin, body, parts)),
+            None => Err(body.into_bytes()),
+        }
+    }
+
+    fn of(resource: &str, origin: &str, body: String, parts: PageParts) -> Self {
+        SplitPage {
+            resource: resource.to_owned(),
+            origin: origin.to_owned(),
+            body,
+            entities: parts.entities,
+            key_spec: parts.key_spec,
+            next_link: parts.next_link,
+            count: parts.count,
+            partial: parts.partial,
+        }
+    }
+
+    /// Reads the keys of records that were taken for known and are not, by `keep`.
+    pub(crate) fn read_keys(&mut self, keep: impl Fn(u32, u128) -> bool) {
+        for entity in &mut self.entities {
+            if entity.known.is_some_and(|slot| !keep(slot, entity.hash)) {
+                let text = self.body.get(entity.range.clone()).unwrap_or_default();
+                entity.key = scan_key(text, &self.key_spec);
+                entity.known = None;
+            }
         }
     }
 
@@ -212,25 +251,48 @@ fn split_text(
     body: &str,
     key_spec: Option<Arc<KeySpec>>,
 ) -> Result<PageParts, PageFault> {
-    let Some(found) = super::envelope::scan(resource, body, key_spec.as_ref()) else {
-        return parse_text(resource, body, key_spec);
-    };
-    let seed = u64::from(found.partial);
-    let entities = found.records.into_iter().map(|(range, key)| {
-        let text = body.get(range.clone()).unwrap_or_default();
-        RawEntity {
-            hash: xxhash_rust::xxh3::xxh3_128_with_seed(text.as_bytes(), seed),
-            key: key.unwrap_or_else(|| scan_key(text, &found.key_spec)),
+    match scan_text(resource, body, key_spec.as_ref(), None) {
+        Some(parts) => Ok(parts),
+        None => parse_text(resource, body, key_spec),
+    }
+}
+
+fn scan_text(
+    resource: &str,
+    body: &str,
+    key_spec: Option<&Arc<KeySpec>>,
+    known: Option<KnownBytes<'_>>,
+) -> Option<PageParts> {
+    let found = super::envelope::scan(resource, body, key_spec, known)?;
+    let entities = found.records.into_iter().map(|record| match record {
+        FoundRecord::Known(range, hash, slot) => RawEntity {
             range,
+            hash,
+            key: Err((None, String::new())),
+            known: Some(slot),
+        },
+        FoundRecord::New(range, key) => {
+            let text = body.get(range.clone()).unwrap_or_default();
+            RawEntity {
+                hash: hash_of(text, found.partial),
+                key: key.unwrap_or_else(|| scan_key(text, &found.key_spec)),
+                range,
+                known: None,
+            }
         }
     });
-    Ok(PageParts {
+    Some(PageParts {
         entities: entities.collect(),
         next_link: found.next_link,
         count: found.count,
         partial: found.partial,
-        key_spec: found.key_spec.clone(),
+        key_spec: Arc::clone(&found.key_spec),
     })
+}
+
+/// The hash of a record's bytes. The same bytes say less when only some fields were asked for.
+pub(super) fn hash_of(text: &str, partial: bool) -> u128 {
+    xxhash_rust::xxh3::xxh3_128_with_seed(text.as_bytes(), u64::from(partial))
 }
 
 fn parse_text(
@@ -297,9 +359,9 @@ fn find_key(
 fn raw_entity(start: usize, text: &str, spec: &KeySpec, partial: bool) -> RawEntity {
     RawEntity {
         range: start..start + text.len(),
-        // The same bytes say less when only some fields were asked for.
-        hash: xxhash_rust::xxh3::xxh3_128_with_seed(text.as_bytes(), u64::from(partial)),
+        hash: hash_of(text, partial),
         key: scan_key(text, spec),
+        known: None,
     }
 }
 

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::SlotSet;
 use super::examine::Examiner;
+use super::known::Known;
 use crate::decode::{DecodeContext, Decoder, Entity, KeySpec, RawEntity, SplitPage};
 use crate::diff::{Diff, canonical_hash};
 use crate::error::{Error, Result};
@@ -51,6 +52,8 @@ pub(crate) struct Applying<'a> {
     pub(crate) keyless: u64,
     /// What a record says when it is gone, where the feed marks it so.
     pub(crate) gone: Option<&'a GoneMark>,
+    /// By which the records of the pages were recognised, where they were.
+    pub(crate) known: Option<&'a Known>,
 }
 
 impl<'a> Applying<'a> {
@@ -68,6 +71,7 @@ impl<'a> Applying<'a> {
             settled: Vec::new(),
             keyless: 0,
             gone: None,
+            known: None,
         }
     }
 
@@ -157,6 +161,45 @@ impl WriteTxn {
         self.apply_group(group, to)
     }
 
+    /// Sees to it that what was recognised by its bytes is unchanged indeed: by what is stored
+    /// now, and with no other version of it among the pages.
+    pub(crate) fn settle_known(
+        &self,
+        pages: &mut [SplitPage],
+        known: Option<&Known>,
+    ) -> Result<()> {
+        for page in pages.iter_mut() {
+            page.read_keys(|slot, hash| known.is_some_and(|known| known.is(slot, hash)));
+        }
+        let entities = || pages.iter().flat_map(|page| &page.entities);
+        let mut recognised = SlotSet::default();
+        for slot in entities().filter_map(|raw| raw.known) {
+            recognised.insert(slot);
+        }
+        let Some(page) = pages.first().filter(|_| !recognised.is_empty()) else {
+            return Ok(());
+        };
+        let Some(resource) = self.catalog.id(&page.resource) else {
+            return Ok(());
+        };
+        let mut keys: Vec<&Key> = entities()
+            .filter(|raw| raw.known.is_none())
+            .filter_map(|raw| raw.key.as_ref().ok())
+            .collect();
+        keys.sort_unstable();
+        let heads = self.heads(resource, keys.into_iter())?;
+        if heads
+            .iter()
+            .flatten()
+            .any(|head| recognised.contains(head.slot))
+        {
+            pages
+                .iter_mut()
+                .for_each(|page| page.read_keys(|_, _| false));
+        }
+        Ok(())
+    }
+
     /// The records of a page that have a key; the others are put aside.
     fn collect<'p>(
         &mut self,
@@ -167,6 +210,14 @@ impl WriteTxn {
         let mut items: Vec<Item<'p>> = Vec::with_capacity(page.entities.len());
         let mut first: HashMap<&Key, usize> = HashMap::with_capacity(page.entities.len());
         for (index, raw) in page.entities.iter().enumerate() {
+            if let Some(slot) = raw.known {
+                to.report.unchanged += 1;
+                to.max_seen = to.max_seen.max(to.known.and_then(|known| known.time(slot)));
+                if let Some(seen) = to.seen.as_deref_mut() {
+                    seen.insert(slot);
+                }
+                continue;
+            }
             let key = match &raw.key {
                 Ok(key) => key,
                 Err((field, reason)) => {

@@ -8,9 +8,10 @@
 use std::io::Read;
 use std::sync::Arc;
 
+use super::known::Recall;
 use super::pipeline::{Step, Walker};
 use super::{Input, MAX_PAGE_BYTES};
-use crate::decode::{KeySpec, Rejected, SplitPage};
+use crate::decode::{KeySpec, KnownBytes, Rejected, SplitPage};
 use crate::error::{DecodeError, Error, Result, SourceError, SourceErrorKind};
 use crate::store::WalkPosition;
 
@@ -18,6 +19,8 @@ use crate::store::WalkPosition;
 const GROUP_RECORDS: usize = 1_000;
 const GROUP_BYTES: usize = 4 << 20;
 const READ_BYTES: usize = 256 << 10;
+/// A file shorter than this is read whole, and tried as one page.
+const READ_AHEAD: usize = 16 << 20;
 
 /// Walks input files. Pages that cannot be read go to `rejected`, and the walk goes on.
 pub(super) struct FileWalker<'a> {
@@ -27,6 +30,9 @@ pub(super) struct FileWalker<'a> {
     key_spec: Option<Arc<KeySpec>>,
     group: Group,
     rejected: &'a (dyn Fn(Rejected) + Sync),
+    recall: &'a Recall<'a>,
+    /// The length of the last file: the next one is probably about as long.
+    length: usize,
 }
 
 /// Records waiting to make a page.
@@ -45,6 +51,7 @@ impl<'a> FileWalker<'a> {
         key_spec: Option<Arc<KeySpec>>,
         inputs: Box<dyn Iterator<Item = Result<Input>> + Send + 'a>,
         rejected: &'a (dyn Fn(Rejected) + Sync),
+        recall: &'a Recall<'a>,
     ) -> Self {
         FileWalker {
             resource,
@@ -53,6 +60,8 @@ impl<'a> FileWalker<'a> {
             key_spec,
             group: Group::default(),
             rejected,
+            recall,
+            length: 0,
         }
     }
 
@@ -82,6 +91,25 @@ impl<'a> FileWalker<'a> {
             }
             Err(rejected) => {
                 (self.rejected)(*rejected);
+                None
+            }
+        }
+    }
+
+    /// A file that is one page, as most are.
+    fn whole(&mut self, framer: &mut Framer) -> Option<Step> {
+        let body = std::mem::take(&mut framer.buffer);
+        self.length = body.len();
+        let (name, spec) = (&framer.name, self.key_spec.as_ref());
+        let page = self.recall.with(|known| {
+            let slot_of = known.map(|known| |hash| known.find(hash));
+            let slot_of = slot_of.as_ref().map(|f| f as KnownBytes<'_>);
+            SplitPage::scan(self.resource, name, body, spec, slot_of)
+        });
+        match page {
+            Ok(page) => self.step(Ok(page)),
+            Err(body) => {
+                framer.buffer = body;
                 None
             }
         }
@@ -148,7 +176,14 @@ impl Walker for FileWalker<'_> {
             let Some(mut framer) = self.current.take() else {
                 match self.inputs.next() {
                     Some(input) => {
-                        self.current = Some(Framer::new(input?));
+                        let mut framer = Framer::new(input?);
+                        // What waits is of another file; a page of one record is a rare file.
+                        let whole =
+                            self.group.texts.is_empty() && framer.read_ahead(self.length)?;
+                        if whole && let Some(step) = self.whole(&mut framer) {
+                            return Ok(Some(step));
+                        }
+                        self.current = Some(framer);
                         continue;
                     }
                     None => return Ok(self.flush()),
@@ -223,6 +258,28 @@ impl Framer {
         }
     }
 
+    /// Reads the beginning of the file; `true` when that is all of it, and may be a page.
+    fn read_ahead(&mut self, expected: usize) -> Result<bool> {
+        let limit = READ_AHEAD;
+        self.buffer.reserve(expected + 1);
+        let reader = Read::by_ref(&mut self.reader);
+        let read = reader
+            .take(limit as u64)
+            .read_to_end(&mut self.buffer)
+            .map_err(|e| self.failed(&e))?;
+        self.ended = read < limit;
+        let first = self.buffer.iter().find(|b| !b.is_ascii_whitespace());
+        Ok(self.ended && first == Some(&b'{'))
+    }
+
+    fn failed(&self, error: &std::io::Error) -> Error {
+        Error::Source(SourceError {
+            kind: SourceErrorKind::File,
+            request: self.name.clone(),
+            reason: error.to_string(),
+        })
+    }
+
     fn put_back(&mut self, text: Framed) {
         self.held = Some(text);
     }
@@ -248,13 +305,7 @@ impl Framer {
         let read = self
             .reader
             .read(self.buffer.get_mut(old..).unwrap_or_default())
-            .map_err(|e| {
-                Error::Source(SourceError {
-                    kind: SourceErrorKind::File,
-                    request: self.name.clone(),
-                    reason: e.to_string(),
-                })
-            })?;
+            .map_err(|e| self.failed(&e))?;
         self.buffer.truncate(old + read);
         self.ended = read == 0;
         Ok(read > 0)
@@ -502,7 +553,8 @@ mod tests {
             reader: Box::new(reader),
         };
         let inputs = Box::new(std::iter::once(Ok(input)));
-        let mut walker = FileWalker::new("Property", None, inputs, &put);
+        let recall = Recall::none("Property");
+        let mut walker = FileWalker::new("Property", None, inputs, &put, &recall);
         let mut pages = Vec::new();
         while let Some(step) = walker.next().unwrap() {
             pages.push((step.page.origin.clone(), step.page.entities.len()));

@@ -7,8 +7,11 @@ mod apply;
 mod deletes;
 mod examine;
 mod frames;
+mod known;
 mod pipeline;
 mod session;
+#[doc(hidden)]
+pub mod stages;
 
 use std::io::Read;
 use std::sync::{Arc, Mutex};
@@ -26,6 +29,7 @@ use crate::source::Traffic;
 use crate::store::{Cause, Outcome, RunKind, RunReport, Store, WriteTxn};
 use crate::value::Timestamp;
 use frames::FileWalker;
+use known::Recall;
 
 /// The longest page or record, in bytes, decompressed.
 pub const MAX_PAGE_BYTES: usize = 64 << 20;
@@ -149,26 +153,45 @@ impl Store {
             (None, Some(field)) => self.named_key(resource, field)?,
             (None, None) => self.snapshot()?.key_spec(resource),
         };
-        let mut walker = FileWalker::new(resource, key_spec, Box::new(inputs), &put);
+        let recall = Recall::new(self, resource, deletes.is_none())?;
+        let mut walker = FileWalker::new(resource, key_spec, Box::new(inputs), &put, &recall);
         let result = pump(&mut walker, Grouping::Full, |batch| {
-            let pages: Vec<SplitPage> = batch.into_iter().map(|step| step.page).collect();
+            let mut pages: Vec<SplitPage> = batch.into_iter().map(|step| step.page).collect();
             let bad = std::mem::take(&mut *lock(&rejected));
             if pages.is_empty() && bad.is_empty() {
                 return Ok(());
             }
-            session.write(|txn, report| {
+            session.extend(|txn, report| {
                 for rejected in &bad {
                     session::put_page_aside(txn, rejected, report)?;
                 }
                 if let Some(feed) = &deletes {
                     return apply_deletes(txn, feed, &pages, None, report).map(|_| ());
                 }
-                let mut applying = Applying::new(Cause::Ingest, MODIFICATION_TIMESTAMP, report);
-                txn.apply_pages(&pages, &mut applying)
+                recall.check(txn.sequence());
+                txn.touched = Some(Vec::new());
+                recall.with(|known| {
+                    let mut applying = Applying::new(Cause::Ingest, MODIFICATION_TIMESTAMP, report);
+                    applying.known = known;
+                    txn.settle_known(&mut pages, known)?;
+                    txn.apply_pages(&pages, &mut applying)
+                })?;
+                recall.note(&txn.touched.take().unwrap_or_default(), txn.sequence());
+                Ok(())
             })?;
-            progress.advanced(session.report());
+            if is_due(&session, (options.now)()) || recall.is_wanted(&session) {
+                session.commit()?;
+                progress.advanced(session.report());
+                recall.load(&session)?;
+            }
             Ok(())
         });
+        // An error of the files leaves what came before it; one of the store left nothing open.
+        let last = session.commit();
+        if last.is_ok() && result.is_ok() {
+            progress.advanced(session.report());
+        }
+        let result = result.and(last);
         session.note_cost(Traffic::default(), progress.peak_memory());
         session.finish(result, |report| match report.quarantined {
             0 => Outcome::Complete,
@@ -203,6 +226,16 @@ impl crate::store::Snapshot {
     }
 }
 
+/// A transaction is committed when it changes this many records, or is that old.
+const COMMIT_RECORDS: u64 = 20_000;
+const COMMIT_MICROS: i64 = 1_000_000;
+
+fn is_due(session: &Session<'_>, now: Timestamp) -> bool {
+    session.pending().is_some_and(|(changed, since)| {
+        changed >= COMMIT_RECORDS || now.0.saturating_sub(since.0) >= COMMIT_MICROS
+    })
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
@@ -216,6 +249,10 @@ pub(crate) struct SlotSet {
 }
 
 impl SlotSet {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
     /// Whether the slot was not in it.
     pub(crate) fn insert(&mut self, slot: u32) -> bool {
         let at = usize::try_from(slot / 64).unwrap_or(usize::MAX);

@@ -4,17 +4,25 @@
 //! caller's thread, which groups them into transactions. The end is a message of its own: a
 //! walker that dies must never look like a feed that ended.
 
+use std::sync::{Condvar, Mutex, PoisonError};
+
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 
 use crate::decode::SplitPage;
 use crate::error::Result;
 use crate::store::WalkPosition;
 
-/// Pages in flight between the walker and the writer.
+/// Pages in flight between the walker of a feed and the writer.
 const IN_FLIGHT: usize = 4;
-/// A transaction takes pages until it has this many records or bytes.
+/// Files may be read ahead, but no further than this: then a batch waits while one is written.
+const READ_AHEAD_PAGES: usize = 1_024;
+const READ_AHEAD_BYTES: usize = 24 << 20;
+/// A batch takes pages until it has this many records or bytes.
 const BATCH_RECORDS: usize = 20_000;
-const BATCH_BYTES: usize = 32 << 20;
+const BATCH_BYTES: usize = 16 << 20;
+/// The first batch is this small, each one after it twice as large: what the first ones tell (a
+/// dictionary, the records that are known) is there for nearly all.
+const FIRST_BYTES: usize = 2 << 20;
 
 /// A page, and where the walk goes on once it is applied.
 #[derive(Debug)]
@@ -53,8 +61,12 @@ pub(crate) fn pump(
     grouping: Grouping,
     mut apply: impl FnMut(Vec<Step>) -> Result<()>,
 ) -> Result<()> {
+    let flight = &Flight::default();
     std::thread::scope(|scope| {
-        let (send, receive) = bounded(IN_FLIGHT);
+        let (send, receive) = bounded(match grouping {
+            Grouping::WhenIdle => IN_FLIGHT,
+            Grouping::Full => READ_AHEAD_PAGES,
+        });
         let producer = scope.spawn(move || {
             loop {
                 let message = match walker.next() {
@@ -63,14 +75,19 @@ pub(crate) fn pump(
                     Err(e) => Message::Failed(e),
                 };
                 let last = !matches!(message, Message::Step(_));
+                if let Message::Step(step) = &message {
+                    flight.board(step.page.body.len());
+                }
                 // A closed channel means that the writer failed: its error is the one to tell.
                 if send.send(message).is_err() || last {
                     return;
                 }
             }
         });
-        let result = drain(&receive, grouping, &mut apply);
-        drop(receive);
+        // Also when `apply` panics, the walker must not wait for ever.
+        let landed = Landed(flight);
+        let result = drain(&receive, grouping, flight, &mut apply);
+        drop((receive, landed));
         if let Err(panic) = producer.join() {
             std::panic::resume_unwind(panic);
         }
@@ -81,9 +98,10 @@ pub(crate) fn pump(
 fn drain(
     receive: &Receiver<Message>,
     grouping: Grouping,
+    flight: &Flight,
     apply: &mut impl FnMut(Vec<Step>) -> Result<()>,
 ) -> Result<()> {
-    let mut batch = Batch::default();
+    let mut batch = Batch::new(grouping);
     loop {
         let next = match grouping {
             Grouping::WhenIdle if !batch.steps.is_empty() => match receive.try_recv() {
@@ -97,6 +115,7 @@ fn drain(
         };
         match next {
             Some(Message::Step(step)) => {
+                flight.leave(step.page.body.len());
                 batch.push(*step);
                 if batch.is_full() {
                     apply(batch.take())?;
@@ -113,14 +132,75 @@ fn drain(
     }
 }
 
+/// The bytes between the walker and the writer.
 #[derive(Default)]
+struct Flight {
+    state: Mutex<InFlight>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct InFlight {
+    held: usize,
+    /// Bytes that have arrived: no more than these are ahead, at first.
+    arrived: usize,
+    closed: bool,
+}
+
+impl Flight {
+    /// Waits until there is room for so many bytes; one page always finds some.
+    fn board(&self, bytes: usize) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |state: &mut InFlight| {
+            let room = (FIRST_BYTES + state.arrived).min(READ_AHEAD_BYTES);
+            !state.closed && state.held > 0 && state.held + bytes > room
+        };
+        let mut state = self
+            .changed
+            .wait_while(state, full)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.held += bytes;
+    }
+
+    fn leave(&self, bytes: usize) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.held = state.held.saturating_sub(bytes);
+        state.arrived += bytes;
+        self.changed.notify_one();
+    }
+}
+
+/// Nobody takes what is in flight any more.
+struct Landed<'a>(&'a Flight);
+
+impl Drop for Landed<'_> {
+    fn drop(&mut self) {
+        let state = self.0.state.lock();
+        state.unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.0.changed.notify_one();
+    }
+}
+
 struct Batch {
     steps: Vec<Step>,
     records: usize,
     bytes: usize,
+    limit: usize,
 }
 
 impl Batch {
+    fn new(grouping: Grouping) -> Self {
+        Batch {
+            steps: Vec::new(),
+            records: 0,
+            bytes: 0,
+            limit: match grouping {
+                Grouping::WhenIdle => BATCH_BYTES,
+                Grouping::Full => FIRST_BYTES,
+            },
+        }
+    }
+
     fn push(&mut self, step: Step) {
         self.records += step.page.entities.len();
         self.bytes += step.page.body.len();
@@ -128,11 +208,13 @@ impl Batch {
     }
 
     fn is_full(&self) -> bool {
-        self.records >= BATCH_RECORDS || self.bytes >= BATCH_BYTES
+        self.records >= BATCH_RECORDS || self.bytes >= self.limit
     }
 
     fn take(&mut self) -> Vec<Step> {
-        std::mem::take(self).steps
+        self.limit = (self.limit * 2).min(BATCH_BYTES);
+        (self.records, self.bytes) = (0, 0);
+        std::mem::take(&mut self.steps)
     }
 }
 

@@ -9,7 +9,8 @@ use crate::error::Result;
 use crate::keycode::Key;
 use crate::source::Traffic;
 use crate::store::{
-    Checkpoint, Outcome, QUARANTINE_BYTES, Quarantined, RunKind, RunReport, Store, WriteTxn,
+    Checkpoint, Outcome, QUARANTINE_BYTES, Quarantined, RunKind, RunReport, Snapshot, Store,
+    WriteTxn,
 };
 use crate::value::Timestamp;
 
@@ -31,6 +32,15 @@ pub(crate) struct Session<'a> {
     store: &'a Store,
     now: &'a dyn Fn() -> Timestamp,
     report: RunReport,
+    open: Option<Open>,
+}
+
+/// A transaction that is not committed yet, and the report that goes with it.
+struct Open {
+    txn: WriteTxn,
+    report: RunReport,
+    /// The last sequence before it.
+    before: u64,
 }
 
 impl<'a> Session<'a> {
@@ -46,7 +56,12 @@ impl<'a> Session<'a> {
             started: Some(now()),
             ..RunReport::default()
         };
-        Session { store, now, report }
+        Session {
+            store,
+            now,
+            report,
+            open: None,
+        }
     }
 
     pub(crate) fn report(&self) -> &RunReport {
@@ -147,6 +162,27 @@ impl<'a> Session<'a> {
         &mut self,
         change: impl FnOnce(&mut WriteTxn, &mut RunReport) -> Result<R>,
     ) -> Result<R> {
+        let out = self.extend(change)?;
+        self.commit()?;
+        Ok(out)
+    }
+
+    /// Adds `change` to the transaction that is open, or begins one. On an error nothing of that
+    /// transaction is left.
+    pub(crate) fn extend<R>(
+        &mut self,
+        change: impl FnOnce(&mut WriteTxn, &mut RunReport) -> Result<R>,
+    ) -> Result<R> {
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => self.begin()?,
+        };
+        let out = change(&mut open.txn, &mut open.report)?;
+        self.open = Some(open);
+        Ok(out)
+    }
+
+    fn begin(&self) -> Result<Open> {
         let mut txn = self.store.begin_write((self.now)())?;
         let mut report = self.report.clone();
         if report.run == 0 {
@@ -155,7 +191,23 @@ impl<'a> Session<'a> {
             txn.set_run(report.run);
         }
         let before = txn.sequence();
-        let out = change(&mut txn, &mut report)?;
+        Ok(Open {
+            txn,
+            report,
+            before,
+        })
+    }
+
+    /// Makes what is open durable, with the report.
+    pub(crate) fn commit(&mut self) -> Result<()> {
+        let Some(Open {
+            mut txn,
+            mut report,
+            before,
+        }) = self.open.take()
+        else {
+            return Ok(());
+        };
         if txn.sequence() > before {
             if report.first_sequence == 0 {
                 report.first_sequence = before + 1;
@@ -165,7 +217,24 @@ impl<'a> Session<'a> {
         txn.put_run(&report)?;
         txn.commit()?;
         self.report = report;
-        Ok(out)
+        Ok(())
+    }
+
+    /// What is open: how many records it changes, and since when.
+    pub(crate) fn pending(&self) -> Option<(u64, Timestamp)> {
+        let open = self.open.as_ref()?;
+        let changed = open.txn.sequence().saturating_sub(open.before);
+        Some((changed, open.txn.observed()))
+    }
+
+    /// The report with what is open.
+    pub(crate) fn pending_report(&self) -> &RunReport {
+        self.open.as_ref().map_or(&self.report, |open| &open.report)
+    }
+
+    /// A view of what is committed.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot> {
+        self.store.snapshot()
     }
 
     /// Ends the run: stores how it ended, and gives the report or the error.

@@ -282,10 +282,11 @@ impl Query {
             let field = |name: &String| {
                 resource.field_id(name).ok_or_else(|| {
                     let known = resource.fields.iter().map(|f| f.name.as_str());
-                    let hint = did_you_mean(name, known).unwrap_or_default();
+                    let hint = did_you_mean(name, known).map(|h| format!("; {h}"));
                     Error::Usage(format!(
-                        "the pair of coordinates: {} has no field {name} {hint}",
-                        resource.name
+                        "the pair of coordinates: {} has no field {name}{}",
+                        resource.name,
+                        hint.unwrap_or_default()
                     ))
                 })
             };

@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 use std::rc::Rc;
 
 use super::aggregate::{AggregateResult, Groups};
+use super::events::{self, Places};
 use super::{Explain, QueryContext, QuerySummary};
 use crate::error::{Error, Result};
 use crate::keycode::Key;
@@ -36,10 +37,17 @@ const FIELDS: [&str; 11] = [
     "Run",
 ];
 
-const SEQUENCE: FieldId = FieldId(0);
-const RESOURCE: FieldId = FieldId(1);
+pub(super) const SEQUENCE: FieldId = FieldId(0);
+pub(super) const RESOURCE: FieldId = FieldId(1);
 const KEY: FieldId = FieldId(2);
-const OBSERVED: FieldId = FieldId(8);
+pub(super) const OPERATION: FieldId = FieldId(3);
+pub(super) const CHANGED_FIELD: FieldId = FieldId(4);
+pub(super) const PREVIOUS: FieldId = FieldId(5);
+pub(super) const NEW: FieldId = FieldId(6);
+pub(super) const STAMP: FieldId = FieldId(7);
+pub(super) const OBSERVED: FieldId = FieldId(8);
+const CAUSE: FieldId = FieldId(9);
+const RUN: FieldId = FieldId(10);
 
 /// One row of the changes: a change, and the field it is of.
 #[derive(Debug, Clone, Copy)]
@@ -65,26 +73,27 @@ impl Row for ChangeRow<'_> {
         let change = self.change;
         let number = |n: u64| Value::Int(i64::try_from(n).unwrap_or(i64::MAX));
         let time = |at: Timestamp| Value::DateTime(at.to_datetime());
-        Some(match FIELDS.get(usize::from(field.0)).copied()? {
-            "Sequence" => number(change.sequence),
-            "ResourceName" => Value::str(&change.resource),
-            "ResourceRecordKey" => match change.key.as_ref()? {
+        Some(match field {
+            SEQUENCE => number(change.sequence),
+            RESOURCE => Value::str(&change.resource),
+            KEY => match change.key.as_ref()? {
                 Key::Str(text) => Value::str(text),
                 key @ Key::Int(_) => Value::String(key.to_string().into()),
             },
-            "Operation" => Value::str(change.operation.name()),
-            "FieldName" => Value::str(&self.field?.name),
-            "PreviousValue" => self.typed(self.field?.previous())?,
-            "NewValue" => match self.field {
+            OPERATION => Value::str(change.operation.name()),
+            CHANGED_FIELD => Value::str(&self.field?.name),
+            PREVIOUS => self.typed(self.field?.previous())?,
+            NEW => match self.field {
                 Some(edit) => self.typed(edit.new_value())?,
                 // What a change of the schema was.
                 None if change.key.is_none() => Value::str(&change.note),
                 None => return None,
             },
-            "ModificationTimestamp" => time(change.source_time?),
-            "ObservedTimestamp" => time(change.observed),
-            "Cause" => Value::str(change.cause.name()),
-            _ => number(change.run),
+            STAMP => time(change.source_time?),
+            OBSERVED => time(change.observed),
+            CAUSE => Value::str(change.cause.name()),
+            RUN => number(change.run),
+            _ => return None,
         })
     }
 }
@@ -149,6 +158,8 @@ enum Access {
     Record(String, Key),
     /// Those after the first sequence, up to the second.
     Range(u64, u64),
+    /// Those of some fields, by the log of each.
+    Fields(Places, (u64, u64)),
 }
 
 /// Told of each row: the change and the fields asked for. Says whether to go on.
@@ -214,10 +225,16 @@ impl Snapshot {
                 .then(|| "the filters of $apply".to_owned()),
             ..Explain::default()
         };
-        explain.examined = self.each_row(&access, bound.predicate.as_ref(), &mut |row, _| {
-            groups.add(row)?;
-            Ok(true)
-        })?;
+        let predicate = bound.predicate.as_ref();
+        explain.examined = match (&access, predicate) {
+            (Access::Fields(places, range), Some(predicate)) if events::knows(&bound.fields()) => {
+                self.each_event(places, *range, predicate, &mut |row, _| groups.add(row))?
+            }
+            _ => self.each_row(&access, predicate, &mut |row, _| {
+                groups.add(row)?;
+                Ok(true)
+            })?,
+        };
         let rows = groups.finish()?;
         AggregateResult::finish(bound, rows, explain)
     }
@@ -246,17 +263,19 @@ impl Snapshot {
             };
             match (conjunct.field, value) {
                 (SEQUENCE, value) => {
-                    let Some(number) = value.as_decimal().map(crate::value::Decimal::floor) else {
+                    let Some(at) = value.as_decimal().and_then(|n| n.floor().to_i64()) else {
                         continue;
                     };
-                    // Below all and above all are as good as the ends.
-                    let at = number.to_i64().map_or(0, |n| u64::try_from(n).unwrap_or(0));
-                    let known = number.to_i64().is_some();
-                    if known && matches!(op, CompareOp::Gt | CompareOp::Ge | CompareOp::Eq) {
-                        since = since.max(at.saturating_sub(1));
-                    }
-                    if known && matches!(op, CompareOp::Lt | CompareOp::Le | CompareOp::Eq) {
-                        until = until.min(at);
+                    let at = u64::try_from(at).unwrap_or(0);
+                    match op {
+                        CompareOp::Gt => since = since.max(at),
+                        CompareOp::Ge => since = since.max(at.saturating_sub(1)),
+                        CompareOp::Lt | CompareOp::Le => until = until.min(at),
+                        CompareOp::Eq => {
+                            since = since.max(at.saturating_sub(1));
+                            until = until.min(at);
+                        }
+                        CompareOp::Ne => {}
                     }
                 }
                 (OBSERVED, Value::DateTime(at))
@@ -270,7 +289,10 @@ impl Snapshot {
                 _ => {}
             }
         }
-        Ok(Access::Range(since, until))
+        Ok(match events::places(self, &conjuncts) {
+            Some(places) => Access::Fields(places, (since, until)),
+            None => Access::Range(since, until),
+        })
     }
 
     /// The one record whose changes are asked for, if the conditions name one.
@@ -326,6 +348,49 @@ impl Snapshot {
                         break;
                     }
                 }
+            }
+            Access::Fields(places, range) => {
+                return self.each_of_fields(places, *range, predicate, found);
+            }
+        }
+        Ok(examined)
+    }
+
+    /// Like [`each_row`](Snapshot::each_row): finds rows in the logs of fields, puts them in the
+    /// order of the changelog, and reads there only what passed.
+    fn each_of_fields(
+        &self,
+        places: &Places,
+        range: (u64, u64),
+        predicate: Option<&Predicate>,
+        found: &mut dyn FnMut(&ChangeRow<'_>, usize) -> Result<bool>,
+    ) -> Result<u64> {
+        let Some(predicate) = predicate else {
+            return Ok(0);
+        };
+        let mut passed = Vec::new();
+        let examined = self.each_event(places, range, predicate, &mut |row, field| {
+            passed.push((row.sequence, field));
+            Ok(())
+        })?;
+        passed.sort_unstable();
+        for (sequence, field) in passed {
+            let lost = || Error::Corrupt {
+                what: format!("change {sequence} is in the log by field and not in the changelog"),
+            };
+            let change = self.changes(sequence.saturating_sub(1))?.next();
+            let change = change.transpose()?.filter(|c| c.sequence == sequence);
+            let change = change.ok_or_else(lost)?;
+            let mut rows = fields_of(&change);
+            let row = rows.find(|(_, edit)| edit.is_some_and(|e| e.field == field));
+            let (place, edit) = row.ok_or_else(lost)?;
+            let row = ChangeRow {
+                change: &change,
+                field: edit,
+                schema: self.schema(),
+            };
+            if predicate.matches(&row) && !found(&row, place)? {
+                break;
             }
         }
         Ok(examined)
@@ -434,6 +499,14 @@ impl std::fmt::Display for Access {
         match self {
             Access::Nothing => f.write_str("none: the filter is false for every change"),
             Access::Record(resource, key) => write!(f, "the changes of {resource} {key}"),
+            Access::Fields(places, (since, until)) => {
+                let fields = match places.len() {
+                    1 => "one field".to_owned(),
+                    n => format!("{n} fields"),
+                };
+                let from = since.saturating_add(1);
+                write!(f, "changes of {fields}, of sequence {from} to {until}")
+            }
             Access::Range(since, until) => {
                 write!(
                     f,

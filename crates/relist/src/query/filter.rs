@@ -7,10 +7,10 @@
 use super::table::{Table, View, value_of};
 use crate::column::{Dictionary, Mask, Numbers, SEGMENT_ROWS, Segment, Unit, Values, on_all_cores};
 use crate::error::Result;
-use crate::odata::{CompareOp, Conjunct, FieldTest, Predicate};
+use crate::odata::{CompareOp, Conjunct, FieldTest, GeoBox, GeoField, Predicate};
 use crate::record::Cell;
 use crate::record::codec::Reader;
-use crate::schema::FieldType;
+use crate::schema::{FieldId, FieldType};
 use crate::value::{Decimal, Value};
 
 /// The rows of each segment that pass, and what it took.
@@ -51,6 +51,93 @@ struct Step<'p> {
     null_passes: bool,
 }
 
+/// The box of a condition on geography: what is outside of it passes nowhere.
+struct Near {
+    found: GeoBox,
+    /// The places of the columns in the view: of the points, or of latitude and longitude, each
+    /// with its bounds.
+    place: Place,
+}
+
+enum Place {
+    Point(usize),
+    Pair([(usize, Decimal, Decimal); 2]),
+}
+
+impl Near {
+    /// `None` where there is no such condition.
+    fn new(predicate: &Predicate, view: &View<'_>) -> Option<Self> {
+        let found = predicate.geo_box()?;
+        let place = |field: &FieldId| {
+            view.columns
+                .binary_search_by_key(field, |(id, ..)| *id)
+                .ok()
+        };
+        let bound = |field: FieldId, low: f64, high: f64| {
+            // A little wider than it need be: digits behind the twelfth are cut.
+            let decimal = |degrees: f64| Decimal::parse(&format!("{degrees:.12}"));
+            Some((place(&field)?, decimal(low - 1e-9)?, decimal(high + 1e-9)?))
+        };
+        let (least, greatest) = (found.least, found.greatest);
+        let place = match found.field {
+            GeoField::Point(field) => Place::Point(place(&field)?),
+            GeoField::Pair {
+                latitude,
+                longitude,
+            } => Place::Pair([
+                bound(latitude, least.latitude, greatest.latitude)?,
+                bound(longitude, least.longitude, greatest.longitude)?,
+            ]),
+        };
+        Some(Near { found, place })
+    }
+
+    /// Takes out the rows that are outside; what is in doubt is left to the condition itself.
+    fn keep(&self, view: &View<'_>, number: u32, mask: &mut Mask) {
+        let segment = |at: usize| {
+            let (.., column) = view.columns.get(at)?;
+            Some((column.segment(number)?, &*column.dictionary))
+        };
+        match &self.place {
+            Place::Point(at) => {
+                let Some((segment, dictionary)) = segment(*at).filter(|(s, _)| !s.is_elsewhere())
+                else {
+                    return;
+                };
+                let points = segment.points(|row| {
+                    match value_of(segment, dictionary, row, &FieldType::GeoPoint)? {
+                        Value::GeoPoint(point) => Some(point),
+                        _ => None,
+                    }
+                });
+                let (least, greatest) = (self.found.least, self.found.greatest);
+                mask.retain(points, |p| {
+                    (p.latitude >= least.latitude)
+                        & (p.latitude <= greatest.latitude)
+                        & (p.longitude >= least.longitude)
+                        & (p.longitude <= greatest.longitude)
+                });
+            }
+            Place::Pair(bounds) => {
+                for (at, low, high) in bounds {
+                    if let Some((segment, _)) = segment(*at)
+                        && let Values::Numbers(numbers) = &segment.values
+                        && numbers.unit == Unit::Number
+                    {
+                        let bounds = |op, constant| {
+                            let unit = Unit::Number;
+                            Range { op, unit, constant }.bounds(numbers.scale)
+                        };
+                        let (low, _) = bounds(CompareOp::Ge, *low);
+                        let (_, high) = bounds(CompareOp::Le, *high);
+                        mask.retain(&numbers.values, |v| (*v >= low) & (*v <= high));
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Which codes pass.
 enum Codes {
     None,
@@ -76,6 +163,7 @@ pub(super) fn select(table: &Table<'_>, predicate: Option<&Predicate>) -> Result
         });
     };
     let view = table.view(predicate.fields())?;
+    let near = Near::new(predicate, &view);
     let conjuncts = predicate.conjuncts();
     let complete = predicate.is_split();
     let mut steps: Vec<Step<'_>> = conjuncts
@@ -86,7 +174,8 @@ pub(super) fn select(table: &Table<'_>, predicate: Option<&Predicate>) -> Result
     steps.sort_by_key(Step::cost);
     let segments: Vec<u32> = (0..table.segments()).collect();
     let done = on_all_cores(segments, |segment| {
-        select_segment(&view, segment, &steps, (!complete).then_some(predicate))
+        let residual = (!complete).then_some(predicate);
+        select_segment(&view, segment, (&near, &steps), residual)
     });
     let mut out = Selection::default();
     for (mask, examined) in done {
@@ -100,7 +189,7 @@ pub(super) fn select(table: &Table<'_>, predicate: Option<&Predicate>) -> Result
 fn select_segment(
     view: &View<'_>,
     number: u32,
-    steps: &[Step<'_>],
+    (near, steps): (&Option<Near>, &[Step<'_>]),
     residual: Option<&Predicate>,
 ) -> (Mask, u64) {
     let live = view.table.live.get(number as usize);
@@ -118,6 +207,9 @@ fn select_segment(
     }
     let mut mask = live.clone();
     let examined = mask.count();
+    if let Some(near) = near {
+        near.keep(view, number, &mut mask);
+    }
     for (step, field, segment, dictionary) in columns() {
         step.keep(segment, dictionary, &mut mask, |row, step| {
             // The records alone have it.

@@ -12,6 +12,7 @@ mod order;
 mod batch;
 mod aggregate;
 mod changes;
+mod events;
 
 use std::fmt;
 use std::time::Duration;

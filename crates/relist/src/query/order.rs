@@ -288,7 +288,7 @@ fn finish(
         }
         let mut slots: Vec<u32> = ties.iter().map(|(_, slot)| *slot).collect();
         if slots.len() > 1 {
-            slots = in_key_order(table, &slots)?;
+            slots = first_in_key_order(table, &slots, most - out.len())?;
         }
         out.extend(slots);
     }
@@ -298,11 +298,30 @@ fn finish(
 
 /// The slots in ascending order of their keys.
 pub(super) fn in_key_order(table: &Table<'_>, slots: &[u32]) -> Result<Vec<u32>> {
-    let mut keyed: Vec<(Key, u32)> = table
+    first_in_key_order(table, slots, slots.len())
+}
+
+/// The first `most` of the slots in ascending order of their keys.
+fn first_in_key_order(table: &Table<'_>, slots: &[u32], most: usize) -> Result<Vec<u32>> {
+    if let Some(numbers) = table.integer_keys(slots)? {
+        return Ok(first_of(
+            numbers.into_iter().zip(slots.iter().copied()).collect(),
+            most,
+        ));
+    }
+    let keyed: Vec<(Key, u32)> = table
         .keys(slots)?
         .into_iter()
         .zip(slots.iter().copied())
         .collect();
+    Ok(first_of(keyed, most))
+}
+
+fn first_of<K: Ord>(mut keyed: Vec<(K, u32)>, most: usize) -> Vec<u32> {
+    if most > 0 && most < keyed.len() {
+        keyed.select_nth_unstable(most - 1);
+        keyed.truncate(most);
+    }
     keyed.sort_unstable();
-    Ok(keyed.into_iter().map(|(_, slot)| slot).collect())
+    keyed.into_iter().map(|(_, slot)| slot).collect()
 }

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::codec::{Reader, put_bytes, put_signed, put_u64};
+use super::codec::{Reader, put_bytes, put_i64, put_signed, put_u64};
 use crate::schema::FieldType;
 use crate::value::{
     Date, DateTime, Decimal, GeoPoint, TimeOfDay, Value, format_guid, parse_guid, write_json_string,
@@ -85,20 +85,20 @@ impl<'a> Cell<'a> {
         match tag {
             Tag::Null | Tag::False | Tag::True => {}
             Tag::Int | Tag::Date => {
-                reader.varint()?;
+                reader.skip_varint()?;
             }
             Tag::Decimal | Tag::TimeOfDay => {
                 reader.u8()?;
-                reader.varint()?;
+                reader.skip_varint()?;
             }
             Tag::DateTime => {
                 let form = reader.u8()?;
-                reader.varint()?;
+                reader.skip_varint()?;
                 if form & FORM_DIGITS > 0 {
-                    reader.varint()?;
+                    reader.skip_varint()?;
                 }
                 if form & FORM_ZULU == 0 {
-                    reader.varint()?;
+                    reader.skip_varint()?;
                 }
             }
             Tag::Guid => {
@@ -133,6 +133,11 @@ impl<'a> Cell<'a> {
     /// The value as it stands, without regard to the declared type.
     pub fn value(self) -> Value<'a> {
         self.natural().unwrap_or(Value::Null)
+    }
+
+    /// The instant, with the digits of its fraction and whether `Z` was written.
+    pub(crate) fn read_datetime(self) -> Option<(DateTime, u8, bool)> {
+        read_datetime(&mut Reader::new(self.payload))
     }
 
     fn natural(self) -> Option<Value<'a>> {
@@ -416,6 +421,12 @@ fn parse_point(text: &str) -> Option<GeoPoint> {
 
 /// Appends a JSON number as a cell.
 pub(crate) fn put_number(out: &mut Vec<u8>, text: &str) {
+    if put_short_number(out, text.as_bytes()).is_none() {
+        put_long_number(out, text);
+    }
+}
+
+fn put_long_number(out: &mut Vec<u8>, text: &str) {
     if let Ok(value) = text.parse::<i64>()
         && text != "-0"
     {
@@ -434,6 +445,42 @@ pub(crate) fn put_number(out: &mut Vec<u8>, text: &str) {
             put_bytes(out, text.as_bytes());
         }
     }
+}
+
+/// Appends a number of at most 18 digits that has a compact form; else appends nothing.
+fn put_short_number(out: &mut Vec<u8>, text: &[u8]) -> Option<()> {
+    let (negative, digits) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        _ => (false, text),
+    };
+    if digits.len() > 18 || !digits.first()?.is_ascii_digit() || !digits.last()?.is_ascii_digit() {
+        return None;
+    }
+    let mut mantissa = 0_i64;
+    let mut point = None;
+    for (at, byte) in digits.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => mantissa = mantissa * 10 + i64::from(byte - b'0'),
+            b'.' if point.is_none() => point = Some(at),
+            _ => return None,
+        }
+    }
+    if negative {
+        // A negative zero has no compact form.
+        if mantissa == 0 {
+            return None;
+        }
+        mantissa = -mantissa;
+    }
+    match point {
+        None => out.push(Tag::Int as u8),
+        Some(at) => {
+            let scale = u8::try_from(digits.len() - 1 - at).ok()?;
+            out.extend_from_slice(&[Tag::Decimal as u8, scale]);
+        }
+    }
+    put_i64(out, mantissa);
+    Some(())
 }
 
 /// Whether the number prints as it was written: no exponent, and no negative zero.
@@ -471,6 +518,10 @@ fn put_datetime(out: &mut Vec<u8>, text: &str) -> Option<()> {
     if !(20..=35).contains(&text.len()) {
         return None;
     }
+    put_plain_datetime(out, text.as_bytes()).or_else(|| put_any_datetime(out, text))
+}
+
+fn put_any_datetime(out: &mut Vec<u8>, text: &str) -> Option<()> {
     let at = DateTime::parse(text)?;
     let zulu = text.ends_with('Z');
     let fraction = text.get(19..)?.strip_prefix('.').unwrap_or_default();
@@ -489,6 +540,41 @@ fn put_datetime(out: &mut Vec<u8>, text: &str) -> Option<()> {
         put_signed(out, i128::from(at.offset_minutes));
     }
     Some(())
+}
+
+/// Appends `2020-07-30T08:55:00.123Z` with 0 to 9 digits of fraction; else appends nothing.
+fn put_plain_datetime(out: &mut Vec<u8>, text: &[u8]) -> Option<()> {
+    let (clock, rest) = text.get(10..)?.split_first_chunk::<9>()?;
+    let [b'T', h, i, b':', m, n, b':', s, t] = clock else {
+        return None;
+    };
+    let fraction = match rest {
+        [b'Z'] => &[],
+        [b'.', digits @ .., b'Z'] if (1..=9).contains(&digits.len()) => digits,
+        _ => return None,
+    };
+    let (hour, minute, second) = (pair(*h, *i)?, pair(*m, *n)?, pair(*s, *t)?);
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let mut nanos = 0_u64;
+    for byte in fraction {
+        nanos = nanos * 10 + u64::from(char::from(*byte).to_digit(10)?);
+    }
+    let day = Date::parse(std::str::from_utf8(text.get(..10)?).ok()?)?;
+    let seconds = i64::from(day.0) * 86_400 + hour * 3_600 + minute * 60 + second;
+    let digits = u8::try_from(fraction.len()).ok()?;
+    out.extend_from_slice(&[Tag::DateTime as u8, digits | FORM_ZULU]);
+    put_i64(out, seconds);
+    if digits > 0 {
+        put_u64(out, nanos);
+    }
+    Some(())
+}
+
+fn pair(high: u8, low: u8) -> Option<i64> {
+    let digit = |byte| char::from(byte).to_digit(10).map(i64::from);
+    Some(digit(high)? * 10 + digit(low)?)
 }
 
 fn put_time(out: &mut Vec<u8>, text: &str) -> Option<()> {
@@ -528,6 +614,38 @@ mod tests {
         let mut out = Vec::new();
         put_string(&mut out, text, ty);
         out
+    }
+
+    proptest! {
+        #[test]
+        fn the_short_way_to_a_number_is_the_long_one(
+            text in "-?(0|[1-9][0-9]{0,19})(\\.[0-9]{1,8})?",
+        ) {
+            let mut short = Vec::new();
+            if put_short_number(&mut short, text.as_bytes()).is_some() {
+                let mut long = Vec::new();
+                put_long_number(&mut long, &text);
+                prop_assert_eq!(short, long);
+            } else {
+                prop_assert!(short.is_empty());
+            }
+        }
+
+        #[test]
+        fn the_short_way_to_an_instant_is_the_long_one(
+            day in "[0-2][0-9]{3}-[01][0-9]-[0-3][0-9]",
+            clock in "[T ][0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{0,10})?(Z|\\+00:00)",
+        ) {
+            let text = day + &clock;
+            let mut short = Vec::new();
+            if put_plain_datetime(&mut short, text.as_bytes()).is_some() {
+                let mut long = Vec::new();
+                prop_assert!(put_any_datetime(&mut long, &text).is_some());
+                prop_assert_eq!(short, long);
+            } else {
+                prop_assert!(short.is_empty());
+            }
+        }
     }
 
     fn cell(bytes: &[u8]) -> Cell<'_> {

@@ -2,25 +2,35 @@
 
 /// Appends an unsigned integer, 7 bits a byte, low bits first.
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u128) {
-    loop {
+    while value > u128::from(u64::MAX) {
         let low = u8::try_from(value & 0x7f).unwrap_or(0);
         value >>= 7;
-        if value == 0 {
-            out.push(low);
-            return;
-        }
         out.push(low | 0x80);
     }
+    put_u64(out, u64::try_from(value).unwrap_or(0));
 }
 
 /// Appends a length or an id.
-pub(crate) fn put_u64(out: &mut Vec<u8>, value: u64) {
-    put_varint(out, u128::from(value));
+pub(crate) fn put_u64(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        let low = u8::try_from(value & 0x7f).unwrap_or(0);
+        value >>= 7;
+        out.push(low | 0x80);
+    }
+    out.push(u8::try_from(value).unwrap_or(0));
 }
 
 /// Appends a signed integer, small magnitudes short.
 pub(crate) fn put_signed(out: &mut Vec<u8>, value: i128) {
     put_varint(out, ((value << 1) ^ (value >> 127)).cast_unsigned());
+}
+
+/// Appends what [`put_signed`] appends.
+pub(crate) fn put_i64(out: &mut Vec<u8>, value: i64) {
+    match value.checked_mul(2) {
+        Some(double) => put_u64(out, (double ^ (value >> 63)).cast_unsigned()),
+        None => put_signed(out, i128::from(value)),
+    }
 }
 
 /// Appends a length and the bytes.
@@ -66,6 +76,14 @@ impl<'a> Reader<'a> {
         Some(slice)
     }
 
+    /// Passes an integer.
+    pub(crate) fn skip_varint(&mut self) -> Option<()> {
+        let rest = self.bytes.get(self.at..)?;
+        let last = rest.iter().take(19).position(|byte| *byte < 0x80)?;
+        self.at += last + 1;
+        Some(())
+    }
+
     /// Everything that is left.
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
@@ -90,11 +108,14 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn u64(&mut self) -> Option<u64> {
-        // The common case is one byte.
-        let byte = *self.bytes.get(self.at)?;
-        if byte < 0x80 {
-            self.at += 1;
-            return Some(u64::from(byte));
+        // The common case is a few bytes.
+        let mut value = 0;
+        for (shift, byte) in (0..56).step_by(7).zip(self.bytes.get(self.at..)?) {
+            value |= u64::from(byte & 0x7f) << shift;
+            if *byte < 0x80 {
+                self.at += shift / 7 + 1;
+                return Some(value);
+            }
         }
         u64::try_from(self.varint()?).ok()
     }
@@ -105,6 +126,11 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn i64(&mut self) -> Option<i64> {
+        let mut ahead = self.clone();
+        if let Some(raw) = ahead.u64() {
+            self.at = ahead.at;
+            return Some((raw >> 1).cast_signed() ^ -((raw & 1).cast_signed()));
+        }
         i64::try_from(self.signed()?).ok()
     }
 
@@ -129,6 +155,28 @@ mod tests {
             let mut out = Vec::new();
             put_signed(&mut out, value);
             prop_assert_eq!(Reader::new(&out).signed(), Some(value));
+        }
+
+        #[test]
+        fn the_short_ways_are_the_long_ones(value in any::<i64>(), shift in 0..64) {
+            let value = value >> shift;
+            let (mut short, mut long) = (Vec::new(), Vec::new());
+            put_i64(&mut short, value);
+            put_signed(&mut long, i128::from(value));
+            prop_assert_eq!(&short, &long);
+            let mut reader = Reader::new(&long);
+            prop_assert_eq!(reader.i64(), Some(value));
+            prop_assert!(reader.is_empty());
+            let mut reader = Reader::new(&long);
+            prop_assert_eq!(reader.skip_varint(), Some(()));
+            prop_assert!(reader.is_empty());
+            let raw = value.cast_unsigned();
+            let mut out = Vec::new();
+            put_varint(&mut out, u128::from(raw) << 60);
+            prop_assert_eq!(Reader::new(&out).varint(), Some(u128::from(raw) << 60));
+            out.clear();
+            put_u64(&mut out, raw);
+            prop_assert_eq!(Reader::new(&out).u64(), Some(raw));
         }
 
         #[test]

@@ -237,6 +237,21 @@ impl Snapshot {
         self.head(self.catalog().require(resource)?, key)
     }
 
+    /// Visits the heads of the current records.
+    pub(crate) fn each_head(&self, resource: &str, mut visit: impl FnMut(&Head)) -> Result<()> {
+        let id = self.catalog().require(resource)?;
+        let heads = self.txn.open_table(t::HEADS).map_err(engine)?;
+        let (start, end) = t::resource_range(id);
+        let range = heads.range(start.as_slice()..end.as_slice());
+        for entry in range.map_err(engine)? {
+            let head = Head::decode(entry.map_err(engine)?.1.value())?;
+            if !head.deleted {
+                visit(&head);
+            }
+        }
+        Ok(())
+    }
+
     /// The keys of the current records, ascending.
     pub(crate) fn live_keys(&self, resource: &str) -> Result<Vec<Key>> {
         let id = self.catalog().require(resource)?;

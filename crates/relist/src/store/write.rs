@@ -38,6 +38,8 @@ pub struct WriteTxn {
     dictionaries: Dictionaries,
     /// Dictionaries trained by this transaction: nobody else may see them before the commit.
     trained: Vec<Arc<Dictionary>>,
+    /// What became of records, when that is asked for: slot, hash of the bytes, source time.
+    pub(crate) touched: Option<Vec<(u32, u128, Option<Timestamp>)>>,
 }
 
 /// A record change, decided and encoded, that only needs its sequence.
@@ -63,6 +65,22 @@ impl Staged {
             None => Operation::Insert,
             Some(head) if head.deleted => Operation::Relist,
             Some(_) => Operation::Update,
+        }
+    }
+}
+
+impl Staged {
+    /// The head of the record as it is from a sequence on.
+    fn head_at(&self, slot: u32, row: u64, sequence: u64) -> Head {
+        Head {
+            slot,
+            row,
+            raw_hash: self.raw_hash,
+            canonical: self.canonical,
+            valid_from: sequence,
+            source_time: self.source_time,
+            epoch: self.head.map_or(0, |h| h.epoch + u16::from(h.deleted)),
+            deleted: false,
         }
     }
 }
@@ -151,6 +169,7 @@ impl WriteTxn {
             columns: ColumnEdits::default(),
             dictionaries,
             trained: Vec::new(),
+            touched: None,
         })
     }
 
@@ -377,17 +396,10 @@ impl WriteTxn {
                 if let Some(head) = item.head.filter(|h| !h.deleted) {
                     history.push(past(resource, &head, sequence));
                 }
-                let epoch = item.head.map_or(0, |h| h.epoch + u16::from(h.deleted));
-                let head = Head {
-                    slot,
-                    row,
-                    raw_hash: item.raw_hash,
-                    canonical: item.canonical,
-                    valid_from: sequence,
-                    source_time: item.source_time,
-                    epoch,
-                    deleted: false,
-                };
+                let head = item.head_at(slot, row, sequence);
+                if let Some(touched) = &mut self.touched {
+                    touched.push((slot, item.raw_hash, item.source_time));
+                }
                 heads.push((t::record_key(resource, &item.key), head.encode()));
                 by_key.push(t::slot_key(resource, slot, sequence));
                 let place = (slot, row, sequence);
@@ -397,22 +409,21 @@ impl WriteTxn {
         }
         self.insert_sorted(t::HEADS, heads)?;
         self.insert_sorted(t::HISTORY, history)?;
-        self.insert_keys(by_key, lifted)
-    }
-
-    /// Notes which changes a record had, and that these keys are no tombstones any more.
-    fn insert_keys(&self, mut by_key: Vec<[u8; 14]>, mut lifted: Vec<Vec<u8>>) -> Result<()> {
-        by_key.sort_unstable();
-        let mut table = self.txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
-        for key in by_key {
-            table.insert(key.as_slice(), ()).map_err(engine)?;
-        }
-        drop(table);
+        self.insert_by_key(by_key)?;
         // A tombstone of a key that was never seen ends when the key appears, too.
         lifted.sort_unstable();
         let mut table = self.txn.open_table(t::TOMBSTONES).map_err(engine)?;
         for key in lifted {
             table.remove(key.as_slice()).map_err(engine)?;
+        }
+        Ok(())
+    }
+
+    fn insert_by_key(&self, mut keys: Vec<[u8; 14]>) -> Result<()> {
+        keys.sort_unstable();
+        let mut table = self.txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
+        for key in keys {
+            table.insert(key.as_slice(), ()).map_err(engine)?;
         }
         Ok(())
     }
@@ -514,17 +525,17 @@ impl WriteTxn {
             .insert(sequence, entry.encode().as_slice())
             .map_err(engine)?;
         drop(changelog);
-        self.insert_sorted(t::HISTORY, vec![past(id, head, sequence)])?;
+        self.insert_sorted(t::HISTORY, vec![past(id, &head, sequence)])?;
+        if let Some(touched) = &mut self.touched {
+            touched.push((head.slot, 0, None));
+        }
         let dead = Head {
             deleted: true,
             valid_from: sequence,
             ..*head
         };
         self.insert_sorted(t::HEADS, vec![(t::record_key(id, key), dead.encode())])?;
-        let mut by_key = self.txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
-        let own = t::slot_key(id, head.slot, sequence);
-        by_key.insert(own.as_slice(), ()).map_err(engine)?;
-        drop(by_key);
+        self.insert_by_key(vec![t::slot_key(id, head.slot, sequence)])?;
         self.columns.delete(id, head.slot);
         let event = FieldEvent {
             sequence,

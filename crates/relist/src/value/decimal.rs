@@ -70,6 +70,14 @@ impl Decimal {
             mut mantissa,
             mut scale,
         } = self;
+        // Divisions of 64 bits are much faster, and nearly always wide enough.
+        if let Ok(mut short) = i64::try_from(mantissa) {
+            while scale > 0 && short % 10 == 0 {
+                short /= 10;
+                scale -= 1;
+            }
+            mantissa = i128::from(short);
+        }
         while scale > 0 && mantissa % 10 == 0 {
             mantissa /= 10;
             scale -= 1;

@@ -236,8 +236,13 @@ fn needed_digits(nanos: u32) -> u8 {
 }
 
 fn digits(text: &str) -> Option<u32> {
-    let all = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    all.then(|| text.parse().ok()).flatten()
+    if text.is_empty() {
+        return None;
+    }
+    text.bytes().try_fold(0_u32, |value, byte| {
+        let digit = char::from(byte).to_digit(10)?;
+        value.checked_mul(10)?.checked_add(digit)
+    })
 }
 
 /// Seconds since midnight and nanoseconds of `HH:MM[:SS[.f]]`.

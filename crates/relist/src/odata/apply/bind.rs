@@ -1,16 +1,17 @@
 //! Resolving `$apply` against a schema.
 
-use super::ast::{AggregateItem, Apply, Named, Rank, Transformation, TransformationKind as Kind};
-use super::bound::{Aggregate, BoundApply, Column, Expression, GroupKey, GroupStep, Grouping};
+use super::after::Table;
+use super::ast::{AggregateItem, Apply, Named, Transformation, TransformationKind as Kind};
+use super::bound::{Aggregate, BoundApply, Column, Expression, GroupKey, Grouping};
 use super::method::Method;
 use crate::error::QueryError;
 use crate::odata::ast::{Expr, Span};
 use crate::odata::bind::{Binder, Bound, Computed};
-use crate::odata::predicate::{OrderBy, Predicate};
+use crate::odata::predicate::Predicate;
 use crate::odata::text::OptionText;
 use crate::odata::types::{Class, Ty};
 use crate::schema::{Field, FieldId, FieldType, Resource, Schema};
-use crate::value::{Decimal, Timestamp, Value};
+use crate::value::Timestamp;
 
 /// Resolves `$apply` against a resource. `text` is what `apply` was parsed from, for errors; `now`
 /// is what `now()` means.
@@ -90,7 +91,7 @@ fn nothing_grouped(option: OptionText<'_>, apply: &Apply) -> QueryError {
     option.hinted(first.to(last), message, Some(hint.to_owned()))
 }
 
-fn columns_of(grouping: &Grouping) -> Vec<Column> {
+pub(super) fn columns_of(grouping: &Grouping) -> Vec<Column> {
     let keys = grouping.keys.iter().map(|k| (&k.name, &k.ty));
     let aggregates = grouping.aggregates.iter().map(|a| (&a.name, &a.ty));
     let columns = keys.chain(aggregates).map(|(name, ty)| Column {
@@ -137,28 +138,32 @@ fn field_type(ty: Ty<'_>) -> Option<FieldType> {
 }
 
 /// Where expressions are resolved: the fields of a resource and the names that were computed.
-struct Scope<'a> {
-    option: OptionText<'a>,
-    schema: &'a Schema,
-    resource: &'a Resource,
-    now: Timestamp,
-    pair: Option<(FieldId, FieldId)>,
-    computed: Computed<'a>,
+pub(super) struct Scope<'a> {
+    pub(super) option: OptionText<'a>,
+    pub(super) schema: &'a Schema,
+    pub(super) resource: &'a Resource,
+    pub(super) now: Timestamp,
+    pub(super) pair: Option<(FieldId, FieldId)>,
+    pub(super) computed: Computed<'a>,
 }
 
 impl<'a> Scope<'a> {
-    fn binder(&self) -> Binder<'a> {
+    pub(super) fn binder(&self) -> Binder<'a> {
         let mut binder = Binder::new(self.option, self.schema, self.resource, self.now);
         binder.pair = self.pair;
         binder.computed = self.computed.clone();
         binder
     }
 
-    fn expr(&self, expr: &'a Expr) -> Result<Bound<'a>, QueryError> {
+    pub(super) fn expr(&self, expr: &'a Expr) -> Result<Bound<'a>, QueryError> {
         self.binder().expr(expr)
     }
 
-    fn narrow(&self, filter: &mut Option<Predicate>, expr: &'a Expr) -> Result<(), QueryError> {
+    pub(super) fn narrow(
+        &self,
+        filter: &mut Option<Predicate>,
+        expr: &'a Expr,
+    ) -> Result<(), QueryError> {
         let node = self.binder().truth(expr)?;
         *filter = Some(match filter.take() {
             None => Predicate::of(node),
@@ -182,7 +187,7 @@ impl<'a> Scope<'a> {
         Ok(())
     }
 
-    fn typed(&self, expr: &Expr, ty: Ty<'_>) -> Result<FieldType, QueryError> {
+    pub(super) fn typed(&self, expr: &Expr, ty: Ty<'_>) -> Result<FieldType, QueryError> {
         field_type(ty).ok_or_else(|| {
             let message = format!("{expr} is {}, which is no value of a member", ty.name());
             self.option.error(expr.span, message)
@@ -190,7 +195,7 @@ impl<'a> Scope<'a> {
     }
 
     /// The groups by `keys`, and what of `then` is left to do with the row of each group.
-    fn grouped(
+    pub(super) fn grouped(
         &self,
         keys: &'a [Named],
         then: Option<&'a Apply>,
@@ -238,7 +243,7 @@ impl<'a> Scope<'a> {
             .hinted(step.span, message, Some(hint.to_owned())))
     }
 
-    fn whole(&self, items: &'a [AggregateItem]) -> Result<Grouping, QueryError> {
+    pub(super) fn whole(&self, items: &'a [AggregateItem]) -> Result<Grouping, QueryError> {
         let mut grouping = Grouping {
             keys: Vec::new(),
             whole: true,
@@ -250,7 +255,7 @@ impl<'a> Scope<'a> {
     }
 
     /// A key and the place where it is named.
-    fn key(&self, key: &'a Named) -> Result<(GroupKey, Span), QueryError> {
+    pub(super) fn key(&self, key: &'a Named) -> Result<(GroupKey, Span), QueryError> {
         let bound = self.expr(&key.expr)?;
         if matches!(bound.ty.class(), Class::List | Class::Opaque) {
             let message = format!("{} is {}, not one value", key.expr, bound.ty.name());
@@ -371,184 +376,5 @@ impl<'a> Scope<'a> {
         let message = format!("{name} is of groups here, not of records");
         self.option
             .hinted(step.span, message, Some(hint.to_owned()))
-    }
-}
-
-/// The steps that follow the grouping, and the columns as they are so far.
-struct Table<'a> {
-    option: OptionText<'a>,
-    schema: &'a Schema,
-    now: Timestamp,
-    columns: Vec<Column>,
-}
-
-impl<'a> Table<'a> {
-    fn scope<'s>(&self, resource: &'s Resource) -> Scope<'s>
-    where
-        'a: 's,
-    {
-        Scope {
-            option: self.option,
-            schema: self.schema,
-            resource,
-            now: self.now,
-            pair: Binder::new(self.option, self.schema, resource, self.now).pair,
-            computed: Computed::default(),
-        }
-    }
-
-    /// Resolves the steps. `single` are those within a group, of which there is one row each.
-    fn steps(
-        &mut self,
-        steps: &[Transformation],
-        single: bool,
-    ) -> Result<Vec<GroupStep>, QueryError> {
-        let mut out = Vec::new();
-        for step in steps {
-            let of_one = matches!(
-                step.kind,
-                Kind::Identity | Kind::Filter(_) | Kind::Compute(_)
-            );
-            if single && !of_one {
-                let message = "within a group there is one row here";
-                let hint = "close groupby(..) before it: groupby((..),aggregate(..))/..".to_owned();
-                return Err(self.option.hinted(step.span, message, Some(hint)));
-            }
-            self.step(step, &mut out)?;
-        }
-        Ok(out)
-    }
-
-    fn step(&mut self, step: &Transformation, out: &mut Vec<GroupStep>) -> Result<(), QueryError> {
-        let resource = output_resource(&self.columns);
-        let scope = self.scope(&resource);
-        match &step.kind {
-            Kind::Identity => {}
-            Kind::Filter(expr) => {
-                let mut predicate = None;
-                scope.narrow(&mut predicate, expr)?;
-                out.extend(predicate.map(GroupStep::Filter));
-            }
-            Kind::Compute(items) => self.compute(items, out)?,
-            Kind::OrderBy(items) => {
-                out.push(GroupStep::OrderBy(OrderBy::bind(
-                    &mut scope.binder(),
-                    items,
-                )?));
-            }
-            Kind::Top(rows) => out.push(GroupStep::Top(*rows)),
-            Kind::Skip(rows) => out.push(GroupStep::Skip(*rows)),
-            Kind::Ranked { rank, amount, by } => {
-                out.push(scope.ranked(*rank, amount, by)?);
-            }
-            Kind::Aggregate(items) => {
-                let grouping = scope.whole(items)?;
-                self.columns = columns_of(&grouping);
-                out.push(GroupStep::Group(grouping));
-            }
-            Kind::GroupBy { keys, then } => {
-                let then_steps = then.as_ref().map_or([].as_slice(), |t| t.steps.as_slice());
-                let aggregates = then_steps
-                    .iter()
-                    .any(|s| matches!(s.kind, Kind::Aggregate(_)));
-                if then.is_some() && !aggregates {
-                    return self.each(keys, then_steps, out);
-                }
-                let (grouping, within) = scope.grouped(keys, then.as_ref(), step)?;
-                self.columns = columns_of(&grouping);
-                out.push(GroupStep::Group(grouping));
-                out.extend(self.steps(within, true)?);
-            }
-        }
-        Ok(())
-    }
-
-    fn compute(&mut self, items: &[Named], out: &mut Vec<GroupStep>) -> Result<(), QueryError> {
-        let mut added = Vec::with_capacity(items.len());
-        for item in items {
-            let Some(name) = &item.name else { continue };
-            let resource = output_resource(&self.columns);
-            let scope = self.scope(&resource);
-            if resource.field_id(&name.text).is_some() {
-                let message = format!("there is a {} already", name.text);
-                return Err(self.option.error(name.span, message));
-            }
-            let bound = scope.expr(&item.expr)?;
-            let ty = scope.typed(&item.expr, bound.ty)?;
-            added.push(Expression::of(bound.node));
-            self.columns.push(Column {
-                name: name.text.clone(),
-                ty,
-            });
-        }
-        out.push(GroupStep::Compute(added));
-        Ok(())
-    }
-
-    /// `groupby((..),..)` that keeps the rows of each group.
-    fn each(
-        &mut self,
-        keys: &[Named],
-        then: &[Transformation],
-        out: &mut Vec<GroupStep>,
-    ) -> Result<(), QueryError> {
-        let resource = output_resource(&self.columns);
-        let scope = self.scope(&resource);
-        let mut values = Vec::with_capacity(keys.len());
-        for key in keys {
-            let (bound, place) = scope.key(key)?;
-            if bound.value.plain().is_none() || resource.field_id(&bound.name).is_none() {
-                let message = "within these groups rows are kept as they are";
-                let hint = format!("compute({} as {}) before it", key.expr, bound.name);
-                return Err(self.option.hinted(place, message, Some(hint)));
-            }
-            values.push(bound.value);
-        }
-        let then = self.steps(then, false)?;
-        out.push(GroupStep::Each { keys: values, then });
-        Ok(())
-    }
-}
-
-impl<'a> Scope<'a> {
-    fn ranked(&self, rank: Rank, amount: &'a Expr, by: &'a Expr) -> Result<GroupStep, QueryError> {
-        let bound = self.expr(amount)?;
-        let value = bound.node.constant().and_then(Value::as_decimal);
-        let value =
-            value.filter(|v| *v >= Decimal::from(0) && (!rank.counts() || v.to_i64().is_some()));
-        let Some(value) = value else {
-            let wanted = if rank.counts() {
-                "a whole number from 0"
-            } else {
-                "a number from 0"
-            };
-            let message = format!("{} takes {wanted} first, not {amount}", rank.name());
-            return Err(self.option.error(amount.span, message));
-        };
-        let bound = self.expr(by)?;
-        let class = bound.ty.class();
-        let fits = if rank.counts() {
-            !matches!(class, Class::List | Class::Opaque)
-        } else {
-            matches!(class, Class::Number | Class::Any | Class::Null)
-        };
-        if !fits {
-            let wanted = if rank.counts() {
-                "what has an order"
-            } else {
-                "numbers"
-            };
-            let message = format!(
-                "{} ranks {wanted}, and {by} is {}",
-                rank.name(),
-                bound.ty.name()
-            );
-            return Err(self.option.error(by.span, message));
-        }
-        Ok(GroupStep::Ranked {
-            rank,
-            amount: value,
-            by: Expression::of(bound.node),
-        })
     }
 }

@@ -15,6 +15,7 @@ mod ast;
 mod parse;
 mod bound;
 mod bind;
+mod after;
 
 pub use ast::{AggregateItem, Apply, Named, Rank, Transformation, TransformationKind};
 pub use bind::bind_apply;

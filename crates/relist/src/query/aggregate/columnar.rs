@@ -10,7 +10,7 @@ use super::accumulator::Accumulator;
 use super::exact::percentile_of;
 use super::groups::{BytesHash, GroupRow, Groups};
 use super::key::{canonical, encode};
-use crate::column::{Numbers, Segment, Unit, Values, on_all_cores};
+use crate::column::{Numbers, SEGMENT_ROWS, Segment, Unit, Values, on_all_cores};
 use crate::error::Result;
 use crate::odata::{Aggregate, DatePart, Expression, Grouping, KeyForm, Method};
 use crate::query::filter::{Selection, select};
@@ -22,8 +22,10 @@ use crate::value::{Date, DateTime, Decimal, Value};
 use std::sync::Arc;
 
 /// The widest range of numbers for which each has a place in a table.
-const TABLE: i64 = 1 << 16;
+const TABLE: usize = 1 << 16;
 const NANO_SCALE: u8 = 9;
+/// Rows that one core groups as fast as two.
+const WORTH_SHARING: u64 = 4_096;
 const DAY_SECONDS: i64 = 86_400;
 
 /// The groups of the selected rows, with their results, in the order of their keys.
@@ -32,48 +34,37 @@ pub(super) fn grouped(
     grouping: &Grouping,
     selection: &Selection,
 ) -> Result<Vec<GroupRow>> {
-    let keys = grouping
-        .keys
-        .iter()
-        .map(|key| Coder::new(table, &key.value));
-    let keys: Option<Vec<Coder<'_>>> = keys.collect::<Result<_>>()?;
-    let sums = grouping.aggregates.iter().map(|a| Summing::new(table, a));
-    let sums: Option<Vec<Summing<'_>>> = sums.collect::<Result<_>>()?;
-    let (Some(keys), Some(sums)) = (keys, sums) else {
-        return row_by_row(table, grouping, selection);
-    };
     let inner = match &grouping.inner {
         Some(predicate) => Some(select(table, Some(predicate))?),
         None => None,
     };
-    let mut work = Work {
-        pairs: (1..keys.len()).map(|_| Pairs::default()).collect(),
-        keys,
-        sums,
-        groups: 0,
-    };
-    for (number, mask) in (0_u32..).zip(&selection.masks) {
-        if mask.is_empty() {
-            continue;
-        }
-        let rows: Vec<u32> = mask
-            .rows()
-            .filter_map(|row| u32::try_from(row).ok())
-            .collect();
-        let group_of = work.group_of(number, &rows);
-        match inner
-            .as_ref()
-            .and_then(|inner| inner.masks.get(number as usize))
-        {
-            None => work.add(number, &rows, &group_of),
-            Some(inner) => {
-                let pairs = rows.iter().zip(&group_of);
-                let passing = pairs.filter(|(row, _)| inner.contains(**row as usize));
-                let (rows, group_of): (Vec<u32>, Vec<u32>) = passing.map(|(a, b)| (*a, *b)).unzip();
-                work.add(number, &rows, &group_of);
-            }
-        }
+    let segments: Vec<u32> = (0_u32..)
+        .zip(&selection.masks)
+        .filter(|(_, mask)| !mask.is_empty())
+        .map(|(number, _)| number)
+        .collect();
+    // Two halves, merged in the end, where there is enough to do.
+    let many = selection.count() > WORTH_SHARING && segments.len() > 1;
+    let half = segments.len().div_ceil(if many { 2 } else { 1 }).max(1);
+    let mut parts: Vec<(Work<'_>, &[u32])> = Vec::new();
+    let none: Option<&[u32]> = segments.is_empty().then_some(&[]);
+    for part in segments.chunks(half).chain(none) {
+        let Some(work) = Work::new(table, grouping)? else {
+            return row_by_row(table, grouping, selection);
+        };
+        parts.push((work, part));
     }
+    let done = on_all_cores(parts, |(mut work, part)| {
+        for number in part {
+            work.add_segment(*number, selection, inner.as_ref());
+        }
+        work
+    });
+    let mut done = done.into_iter();
+    let Some(mut work) = done.next() else {
+        return Ok(Vec::new());
+    };
+    done.for_each(|other| work.merge(&other));
     work.finish(grouping)
 }
 
@@ -109,7 +100,92 @@ struct Work<'t> {
     groups: usize,
 }
 
-impl Work<'_> {
+impl<'t> Work<'t> {
+    /// `None` for what columns cannot say plainly.
+    fn new(table: &Table<'_>, grouping: &'t Grouping) -> Result<Option<Self>> {
+        let keys = grouping.keys.iter();
+        let keys: Option<Vec<_>> = keys
+            .map(|key| Coder::new(table, &key.value))
+            .collect::<Result<_>>()?;
+        let sums = grouping.aggregates.iter();
+        let sums: Option<Vec<_>> = sums
+            .map(|aggregate| Summing::new(table, aggregate))
+            .collect::<Result<_>>()?;
+        Ok(keys.zip(sums).map(|(keys, sums)| Work {
+            pairs: (1..keys.len()).map(|_| Pairs::default()).collect(),
+            keys,
+            sums,
+            groups: 0,
+        }))
+    }
+
+    fn add_segment(&mut self, number: u32, selection: &Selection, inner: Option<&Selection>) {
+        let Some(mask) = selection.masks.get(number as usize) else {
+            return;
+        };
+        let mut rows: Vec<u32> = Vec::with_capacity(SEGMENT_ROWS as usize);
+        rows.extend(mask.rows().filter_map(|row| u32::try_from(row).ok()));
+        let group_of = self.group_of(number, &rows);
+        match inner.and_then(|inner| inner.masks.get(number as usize)) {
+            None => self.add(number, &rows, &group_of),
+            Some(inner) => {
+                let pairs = rows.iter().zip(&group_of);
+                let passing = pairs.filter(|(row, _)| inner.contains(**row as usize));
+                let (rows, group_of): (Vec<u32>, Vec<u32>) = passing.map(|(a, b)| (*a, *b)).unzip();
+                self.add(number, &rows, &group_of);
+            }
+        }
+    }
+
+    /// The numbers of the keys of a group.
+    fn codes_of(&self, group: u32) -> Vec<u32> {
+        let mut codes = vec![0; self.keys.len()];
+        let mut place = group;
+        for at in (0..codes.len()).rev() {
+            let pairs = at.checked_sub(1).and_then(|before| self.pairs.get(before));
+            let (before, code) = match pairs {
+                Some(pairs) => pairs.items.get(place as usize).copied().unwrap_or((0, 0)),
+                None => (0, place),
+            };
+            place = before;
+            if let Some(own) = codes.get_mut(at) {
+                *own = code;
+            }
+        }
+        codes
+    }
+
+    /// Adds what another found in other rows.
+    fn merge(&mut self, other: &Work<'_>) {
+        let own_codes: Vec<Vec<u32>> = self
+            .keys
+            .iter_mut()
+            .zip(&other.keys)
+            .map(|(own, other)| other.values.iter().map(|v| own.intern(v.clone())).collect())
+            .collect();
+        let mut place_of = Vec::with_capacity(other.groups);
+        for group in 0..other.groups {
+            let codes = other.codes_of(u32::try_from(group).unwrap_or(0));
+            let mut codes = codes
+                .iter()
+                .zip(&own_codes)
+                .map(|(code, own)| own.get(*code as usize).copied().unwrap_or(0));
+            let mut place = codes.next().unwrap_or(0);
+            for (code, pairs) in codes.zip(&mut self.pairs) {
+                place = pairs.place(place, code);
+            }
+            place_of.push(place);
+        }
+        self.groups = match (self.keys.first(), self.pairs.last()) {
+            (None, _) => self.groups.max(other.groups),
+            (Some(only), None) => only.values.len(),
+            (_, Some(pairs)) => pairs.items.len(),
+        };
+        for (own, other) in self.sums.iter_mut().zip(&other.sums) {
+            own.merge(other, &place_of, self.groups);
+        }
+    }
+
     /// The group of each row.
     fn group_of(&mut self, segment: u32, rows: &[u32]) -> Vec<u32> {
         let mut keys = self.keys.iter_mut();
@@ -137,6 +213,8 @@ impl Work<'_> {
 
     fn finish(self, grouping: &Grouping) -> Result<Vec<GroupRow>> {
         let mut groups = Groups::new(grouping);
+        let all = (0..self.groups).map(|group| self.codes_of(u32::try_from(group).unwrap_or(0)));
+        let codes: Vec<Vec<u32>> = all.collect();
         let mut results: Vec<_> = self
             .sums
             .into_iter()
@@ -149,24 +227,15 @@ impl Work<'_> {
                     .map(|value| Accumulator::Done(canonical(value)))
             });
             let accumulators: Vec<Accumulator> = accumulators.collect();
-            let mut keys = vec![Value::Null; self.keys.len()];
-            let mut place = u32::try_from(group).unwrap_or(0);
-            for (at, coder) in self.keys.iter().enumerate().rev() {
-                let code = match at.checked_sub(1).and_then(|before| self.pairs.get(before)) {
-                    Some(pairs) => {
-                        let (before, code) =
-                            pairs.items.get(place as usize).copied().unwrap_or((0, 0));
-                        place = before;
-                        code
-                    }
-                    None => place,
-                };
-                if let (Some(key), Some(value)) =
-                    (keys.get_mut(at), coder.values.get(code as usize))
-                {
-                    *key = value.clone();
-                }
-            }
+            let codes = codes.get(group).map_or(&[][..], Vec::as_slice);
+            let keys = codes.iter().zip(&self.keys).map(|(code, coder)| {
+                coder
+                    .values
+                    .get(*code as usize)
+                    .cloned()
+                    .unwrap_or(Value::Null)
+            });
+            let keys: Vec<Value<'static>> = keys.collect();
             groups.add_group(&keys, accumulators)?;
         }
         groups.finish()
@@ -209,6 +278,28 @@ impl Pairs {
     }
 }
 
+/// The scale and the range of a column that holds nothing but numbers of one scale and nulls.
+fn shared_range(column: &Column) -> Option<(u8, i64, i64)> {
+    let mut found: Option<(u8, i64, i64)> = None;
+    for segment in column.segments.iter().flatten() {
+        let Values::Numbers(numbers) = &segment.values else {
+            continue;
+        };
+        if !numbers.forms.iter().all(|form| form.is_utc()) {
+            return None;
+        }
+        let Some((low, high)) = numbers.range else {
+            continue;
+        };
+        found = Some(match found {
+            None => (numbers.scale, low, high),
+            Some((scale, a, b)) if scale == numbers.scale => (scale, a.min(low), b.max(high)),
+            Some(_) => return None,
+        });
+    }
+    found
+}
+
 /// Gives each different value of an expression of one field a number.
 struct Coder<'t> {
     expression: &'t Expression,
@@ -222,6 +313,10 @@ struct Coder<'t> {
     places: HashMap<Box<[u8]>, u32, BytesHash>,
     /// By code of the dictionary: number + 1.
     by_code: Vec<u32>,
+    /// The scale and range of all numbers, where they have one scale; then the table of numbers by
+    /// their steps is kept from segment to segment.
+    shared: Option<(u8, i64, i64)>,
+    table: Vec<u32>,
     by_integer: HashMap<i64, u32, BuildHasherDefault<IntegerHash>>,
     by_bytes: HashMap<Vec<u8>, u32, BytesHash>,
 }
@@ -248,6 +343,8 @@ impl<'t> Coder<'t> {
             is_field: expression.plain().is_some(),
             ty,
             by_code: vec![0; column.dictionary.codes()],
+            shared: shared_range(&column),
+            table: Vec::new(),
             column,
             values: Vec::new(),
             places: HashMap::default(),
@@ -328,15 +425,25 @@ impl<'t> Coder<'t> {
             _ => false,
         };
         let alike = typed && (plain || self.is_field);
-        let Some((low, high)) = numbers.range.filter(|_| alike) else {
+        let Some(mut range) = numbers.range.filter(|_| alike) else {
             return self.each(rows, value_at);
         };
+        match self.shared {
+            Some((scale, low, high)) if scale == numbers.scale && plain => range = (low, high),
+            _ => self.table.clear(),
+        }
+        let (low, high) = range;
         let (low, high) = (low.div_euclid(step), high.div_euclid(step));
+        let steps = Steps::new(low.saturating_mul(step), step);
         let valued = numbers.valued();
-        let mut table = match high.checked_sub(low) {
-            Some(width) if width < TABLE => vec![0_u32; usize::try_from(width).unwrap_or(0) + 1],
+        let mut table = std::mem::take(&mut self.table);
+        match high
+            .checked_sub(low)
+            .and_then(|width| usize::try_from(width).ok())
+        {
+            Some(width) if width < TABLE => table.resize(width + 1, 0),
             _ => return self.by_integers(numbers, rows, &valued, value_at),
-        };
+        }
         let mut null = None;
         let mut out = Vec::with_capacity(rows.len());
         for row in rows {
@@ -348,12 +455,7 @@ impl<'t> Coder<'t> {
                 out.push(number);
                 continue;
             };
-            let at = if step == 1 {
-                *value
-            } else {
-                value.div_euclid(step)
-            } - low;
-            let known = table.get_mut(usize::try_from(at).unwrap_or(usize::MAX));
+            let known = table.get_mut(steps.of(*value));
             let number = match known {
                 Some(known) if *known > 0 => *known - 1,
                 known => {
@@ -366,6 +468,7 @@ impl<'t> Coder<'t> {
             };
             out.push(number);
         }
+        self.table = table;
         out
     }
 
@@ -404,6 +507,11 @@ impl<'t> Coder<'t> {
     /// The number of what the expression makes of a value of its field.
     fn number(&mut self, value: &Value<'_>) -> u32 {
         let value = self.expression.of_value(value);
+        self.intern(value)
+    }
+
+    /// The number of a value of the expression.
+    fn intern(&mut self, value: Value<'static>) -> u32 {
         let mut bytes = Vec::with_capacity(32);
         encode(&value, &mut bytes);
         if let Some(known) = self.places.get(bytes.as_slice()) {
@@ -413,6 +521,41 @@ impl<'t> Coder<'t> {
         self.values.push(canonical(value));
         self.places.insert(bytes.into_boxed_slice(), number);
         number
+    }
+}
+
+/// Whole steps from a first number on; division once, multiplication for each.
+#[derive(Clone, Copy)]
+struct Steps {
+    first: i64,
+    step: u64,
+    /// `2^64 / step`, rounded up; 0 for a step of 1.
+    inverse: u64,
+}
+
+impl Steps {
+    fn new(first: i64, step: i64) -> Self {
+        let step = step.unsigned_abs().max(1);
+        Steps {
+            first,
+            step,
+            inverse: if step == 1 { 0 } else { u64::MAX / step + 1 },
+        }
+    }
+
+    #[inline]
+    fn of(&self, value: i64) -> usize {
+        let ahead = value.wrapping_sub(self.first).cast_unsigned();
+        if self.inverse == 0 {
+            return usize::try_from(ahead).unwrap_or(usize::MAX);
+        }
+        let product = u128::from(ahead) * u128::from(self.inverse);
+        let mut steps = u64::try_from(product >> 64).unwrap_or(u64::MAX);
+        // The inverse was rounded up.
+        while steps.saturating_mul(self.step) > ahead {
+            steps -= 1;
+        }
+        usize::try_from(steps).unwrap_or(usize::MAX)
     }
 }
 
@@ -535,6 +678,52 @@ impl<'t> Summing<'t> {
         }
     }
 
+    /// Adds what another of the same aggregate found; its groups have these places here.
+    fn merge(&mut self, other: &Summing<'_>, place_of: &[u32], groups: usize) {
+        let add = |own: &mut Vec<u64>, other: &[u64]| {
+            own.resize(groups, 0);
+            for (place, more) in place_of.iter().zip(other) {
+                if let Some(count) = own.get_mut(*place as usize) {
+                    *count += more;
+                }
+            }
+        };
+        match (self, other) {
+            (Summing::Rows(own), Summing::Rows(other)) => add(own, other),
+            (
+                Summing::Distinct {
+                    coder,
+                    seen,
+                    counts,
+                },
+                Summing::Distinct {
+                    coder: others,
+                    seen: more,
+                    ..
+                },
+            ) => {
+                counts.resize(groups, 0);
+                let codes: Vec<u32> = others
+                    .values
+                    .iter()
+                    .map(|v| coder.intern(v.clone()))
+                    .collect();
+                for (group, code) in more {
+                    let place = place_of.get(*group as usize).copied().unwrap_or(0);
+                    let code = codes.get(*code as usize).copied().unwrap_or(0);
+                    if seen.insert((place, code))
+                        && let Some(count) = counts.get_mut(place as usize)
+                    {
+                        *count += 1;
+                    }
+                }
+            }
+            (Summing::Numbers(own), Summing::Numbers(other)) => own.merge(other, place_of, groups),
+            // Of one aggregate there is one kind.
+            _ => {}
+        }
+    }
+
     /// The result of each group.
     fn finish(self, groups: usize) -> Vec<Value<'static>> {
         let whole = |n: u64| Value::Int(i64::try_from(n).unwrap_or(i64::MAX));
@@ -596,6 +785,35 @@ impl NumberSums {
                 }
             }
         }
+    }
+
+    fn merge(&mut self, other: &NumberSums, place_of: &[u32], groups: usize) {
+        self.counts.resize(groups, 0);
+        self.sums.resize(groups, 0);
+        self.best.resize(groups, 0);
+        let least = self.method == Method::Min;
+        let others = other.counts.iter().zip(&other.sums).zip(&other.best);
+        for (place, ((count, sum), best)) in place_of.iter().zip(others) {
+            let place = *place as usize;
+            let own = self.counts.get_mut(place).zip(self.sums.get_mut(place));
+            if let Some(((own_count, own_sum), own_best)) = own.zip(self.best.get_mut(place)) {
+                let better = if least {
+                    best < own_best
+                } else {
+                    best > own_best
+                };
+                if *count > 0 && (*own_count == 0 || better) {
+                    *own_best = *best;
+                }
+                *own_count += count;
+                *own_sum += sum;
+            }
+        }
+        let pairs = other
+            .pairs
+            .iter()
+            .map(|(group, number)| (place_of.get(*group as usize).copied().unwrap_or(0), *number));
+        self.pairs.extend(pairs);
     }
 
     fn value(&self, number: i64) -> Value<'static> {
@@ -688,4 +906,19 @@ impl NumberSums {
 
 fn power(exponent: u8) -> i64 {
     10_i64.pow(u32::from(exponent.min(18)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn steps_are_quotients(first in -1_000_000_i64..1_000_000, step in 1_i64..100_000_000_000,
+                               ahead in 0_i64..i64::MAX / 4) {
+            let steps = Steps::new(first, step);
+            prop_assert_eq!(steps.of(first + ahead) as i64, ahead / step);
+        }
+    }
 }

@@ -63,7 +63,7 @@ struct Group {
 pub struct Groups<'g> {
     grouping: &'g Grouping,
     places: HashMap<Box<[u8]>, usize, BytesHash>,
-    met: Vec<Group>,
+    found: Vec<Group>,
     encoded: Vec<u8>,
 }
 
@@ -73,7 +73,7 @@ impl<'g> Groups<'g> {
         let mut groups = Groups {
             grouping,
             places: HashMap::default(),
-            met: Vec::new(),
+            found: Vec::new(),
             encoded: Vec::new(),
         };
         if grouping.whole {
@@ -84,12 +84,12 @@ impl<'g> Groups<'g> {
 
     /// How many groups there are so far.
     pub fn len(&self) -> usize {
-        self.met.len()
+        self.found.len()
     }
 
     /// Whether there is no group yet.
     pub fn is_empty(&self) -> bool {
-        self.met.is_empty()
+        self.found.is_empty()
     }
 
     /// Adds a row that passed the condition before the grouping.
@@ -103,7 +103,7 @@ impl<'g> Groups<'g> {
         if grouping.inner.as_ref().is_some_and(|p| !p.matches(row)) {
             return Ok(());
         }
-        let Some(group) = self.met.get_mut(place) else {
+        let Some(group) = self.found.get_mut(place) else {
             return Ok(());
         };
         for (aggregate, accumulator) in grouping.aggregates.iter().zip(&mut group.accumulators) {
@@ -122,7 +122,7 @@ impl<'g> Groups<'g> {
     /// As [`add`](Groups::add).
     pub fn add_group(&mut self, keys: &[Value<'_>], accumulators: Vec<Accumulator>) -> Result<()> {
         let place = self.place(keys);
-        let Some(group) = self.met.get_mut(place) else {
+        let Some(group) = self.found.get_mut(place) else {
             return Ok(());
         };
         let own = self.grouping.aggregates.iter().zip(&mut group.accumulators);
@@ -137,7 +137,7 @@ impl<'g> Groups<'g> {
     /// # Errors
     /// As [`add`](Groups::add).
     pub fn merge(&mut self, other: Groups<'_>) -> Result<()> {
-        for group in other.met {
+        for group in other.found {
             self.add_group(&group.keys, group.accumulators)?;
         }
         Ok(())
@@ -150,7 +150,7 @@ impl<'g> Groups<'g> {
     pub fn finish(self) -> Result<Vec<GroupRow>> {
         let grouping = self.grouping;
         let mut places: Vec<_> = self.places.into_iter().collect();
-        let mut groups: Vec<_> = self.met.into_iter().map(Some).collect();
+        let mut groups: Vec<_> = self.found.into_iter().map(Some).collect();
         // By value; what has no order among itself by its bytes.
         places.sort_by(|(a_bytes, a), (b_bytes, b)| {
             let keys = |at: &usize| groups.get(*at).and_then(Option::as_ref).map(|g| &g.keys);
@@ -184,10 +184,10 @@ impl<'g> Groups<'g> {
         if let Some(place) = self.places.get(self.encoded.as_slice()) {
             return *place;
         }
-        let place = self.met.len();
+        let place = self.found.len();
         self.places
             .insert(self.encoded.clone().into_boxed_slice(), place);
-        self.met.push(Group {
+        self.found.push(Group {
             keys: keys.iter().cloned().map(canonical).collect(),
             accumulators: self
                 .grouping
