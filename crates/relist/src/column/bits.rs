@@ -44,6 +44,10 @@ impl Mask {
     }
 
     /// Visits the rows whose number is in a range, which may change after each 64 of them.
+    #[expect(
+        clippy::needless_bitwise_bool,
+        reason = "without branches compilers compare many at a time"
+    )]
     pub(crate) fn each_within<S>(
         &self,
         numbers: &[i64],
