@@ -112,7 +112,7 @@ fn every_seed_ends_equal_to_its_feed() {
 
 /// Seeds that once found something, and what. A change of the simulation makes others of them;
 /// the same is held by tests of its own in `sync.rs` and `reconcile.rs`.
-const FOUND: [(u64, &str); 10] = [
+const FOUND: [(u64, &str); 11] = [
     (
         88,
         "a row stamped in the future hid one that was lost in the walk's own second",
@@ -146,6 +146,10 @@ const FOUND: [(u64, &str); 10] = [
     (
         200_718,
         "rows met by an earlier process, and changed since, hid one that was lost",
+    ),
+    (
+        201_267,
+        "the answer to a count, one key, was taken for the first page of a walk",
     ),
 ];
 

@@ -309,7 +309,7 @@ fn a_short_page_without_a_link_is_not_believed() {
             if !request.path().ends_with("/Property") || !first {
                 return response;
             }
-            let rows = (1..=100).map(|k| format!("{{\"ListingKeyNumeric\":{k}}}"));
+            let rows = (1..=100).map(|k| format!("{{\"ListingKeyNumeric\":{k},\"City\":\"\"}}"));
             let rows = rows.collect::<Vec<_>>().join(",");
             let body = format!("{{\"@odata.count\":1000,\"value\":[{rows}]}}");
             Response::new(200, "application/json", body)
@@ -341,8 +341,8 @@ fn a_link_that_loops_or_an_ignored_filter_ends_the_walk() {
             if !request.path().ends_with("/Property") {
                 return response;
             }
-            let body =
-                "{\"value\":[{\"ListingKeyNumeric\":1}],\"@odata.nextLink\":\"Property?x=1\"}";
+            let body = "{\"value\":[{\"ListingKeyNumeric\":1,\"City\":\"\"}],\
+                        \"@odata.nextLink\":\"Property?x=1\"}";
             Response::new(200, "application/json", body)
         })),
         ..Options::default()
@@ -362,7 +362,7 @@ fn a_link_that_loops_or_an_ignored_filter_ends_the_walk() {
                 Response::new(
                     200,
                     "application/json",
-                    "{\"value\":[{\"ListingKeyNumeric\":1}]}",
+                    "{\"value\":[{\"ListingKeyNumeric\":1,\"City\":\"\"}]}",
                 )
             })),
             ..Options::default()

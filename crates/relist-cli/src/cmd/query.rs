@@ -18,7 +18,7 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Query) -> Result<Exit, Failure
     let context = QueryContext {
         as_of: app.as_of(args.as_of.as_deref())?,
         now: app.now(),
-        clock: None,
+        clock: app.global.verbose.then_some(since_start),
     };
     let store = app.open()?;
     let snapshot = store.snapshot()?;
@@ -238,4 +238,10 @@ fn print_explain(app: &mut App<'_>, explain: &Explain) -> Result<(), Failure> {
     ])?;
     rows.finish()?;
     Ok(())
+}
+
+/// How long the command has been at work, for `--explain --verbose`.
+fn since_start() -> std::time::Duration {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    START.get_or_init(std::time::Instant::now).elapsed()
 }

@@ -93,6 +93,10 @@ impl Near {
     }
 
     /// Takes out the rows that are outside; what is in doubt is left to the condition itself.
+    #[expect(
+        clippy::needless_bitwise_bool,
+        reason = "without branches compilers compare many at a time"
+    )]
     fn keep(&self, view: &View<'_>, number: u32, mask: &mut Mask) {
         let segment = |at: usize| {
             let (.., column) = view.columns.get(at)?;

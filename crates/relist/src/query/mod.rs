@@ -43,6 +43,17 @@ pub struct QueryContext {
     pub clock: Option<fn() -> Duration>,
 }
 
+impl QueryContext {
+    /// The snapshot's own moment; `now` is what `now()` means.
+    pub fn new(now: Timestamp) -> Self {
+        QueryContext {
+            as_of: None,
+            now,
+            clock: None,
+        }
+    }
+}
+
 /// The rows of a query, all at once.
 #[derive(Debug, Clone)]
 pub struct QueryResult {

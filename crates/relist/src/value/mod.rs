@@ -211,6 +211,10 @@ impl std::fmt::Display for Value<'_> {
 }
 
 /// Writes `text` as a JSON string, quotes included.
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "without branches compilers compare many at a time"
+)]
 pub fn write_json_string(out: &mut impl std::fmt::Write, text: &str) -> std::fmt::Result {
     out.write_char('"')?;
     // Nearly no text has anything to escape; looking at several bytes at once is fast.

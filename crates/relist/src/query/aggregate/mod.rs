@@ -13,6 +13,8 @@ mod exact;
 mod accumulator;
 mod groups;
 mod steps;
+mod sums;
+mod coder;
 mod columnar;
 
 pub use accumulator::Accumulator;
