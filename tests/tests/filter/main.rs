@@ -5,6 +5,8 @@
 
 mod generate;
 mod planner;
+#[path = "../apply/random.rs"]
+mod random;
 mod sample;
 
 use generate::{Bytes, entity, filter};

@@ -209,7 +209,12 @@ fn every_plan_gives_what_the_reference_gives() {
 /// One aggregation of one of the copies, by columns and by adding record for record.
 fn check_apply(mirror: &Mirror, rng: &mut fastrand::Rng) {
     let bytes = random(rng, 100);
-    let mut apply = APPLIES[rng.usize(..APPLIES.len())].to_owned();
+    let made = rng.u8(..3) == 0;
+    let mut apply = if made {
+        super::random::apply(&mut Bytes::new(&random(rng, 160)))
+    } else {
+        APPLIES[rng.usize(..APPLIES.len())].to_owned()
+    };
     if rng.bool() {
         apply = format!("filter({})/{apply}", filter(&mut Bytes::new(&bytes)));
     }

@@ -43,24 +43,25 @@ impl Mask {
         }
     }
 
-    /// Visits the rows whose item passes, 64 at a time: `pass` may change between them.
-    pub(crate) fn each_passing<T, S>(
+    /// Visits the rows whose number is in a range, which may change after each 64 of them.
+    pub(crate) fn each_within<S>(
         &self,
-        items: &[T],
+        numbers: &[i64],
         state: &mut S,
-        pass: impl Fn(&S, &T) -> bool,
-        visit: impl Fn(&mut S, usize, &T),
+        range: impl Fn(&S) -> (i64, i64),
+        visit: impl Fn(&mut S, usize, i64),
     ) {
-        for (at, (word, chunk)) in self.words.iter().zip(items.chunks(64)).enumerate() {
+        for (at, (word, chunk)) in self.words.iter().zip(numbers.chunks(64)).enumerate() {
             if *word == 0 {
                 continue;
             }
-            let mut left = *word & word_of(chunk, &|item| pass(state, item));
+            let (low, high) = range(state);
+            let mut left = *word & word_of(chunk, &|n: &i64| (*n >= low) & (*n <= high));
             while left != 0 {
                 let bit = left.trailing_zeros() as usize;
                 left &= left - 1;
-                if let Some(item) = chunk.get(bit) {
-                    visit(state, at * 64 + bit, item);
+                if let Some(number) = chunk.get(bit) {
+                    visit(state, at * 64 + bit, *number);
                 }
             }
         }

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use memchr::memmem::Finder;
+
 use super::key::KeySpec;
 use super::members::Fault;
 use super::page::{KnownBytes, count_of, hash_of, selects_fields};
@@ -55,7 +57,7 @@ pub(super) fn scan(
                 let known = known.map(|slot_of| Recall {
                     slot_of,
                     partial: context.is_some_and(selects_fields),
-                    joint: Vec::new(),
+                    joint: None,
                 });
                 let mut own = Records::new(resource, body, key_spec.map(Arc::clone), known);
                 own.scan(&mut scanner)?;
@@ -136,8 +138,8 @@ impl Part {
 struct Recall<'a> {
     slot_of: KnownBytes<'a>,
     partial: bool,
-    /// What stands between two records, with their braces and the first name of the second.
-    joint: Vec<u8>,
+    /// Finds what stands between two records, with their braces and the first name of the second.
+    joint: Option<Finder<'static>>,
 }
 
 /// The array of records.
@@ -205,28 +207,25 @@ impl<'a> Records<'a> {
         };
         let first = self.shape.names.first().map(|(range, _)| range.clone());
         let first = first.and_then(|range| self.body.get(range));
-        if let (true, Some(first)) = (known.joint.is_empty(), first) {
+        if let (None, Some(first)) = (&known.joint, first) {
             let between = self.body.get(end..start).unwrap_or_default();
-            known.joint = format!("}}{between}{{{first}").into_bytes();
+            let joint = format!("}}{between}{{{first}");
+            known.joint = Some(Finder::new(joint.as_bytes()).into_owned());
         }
     }
 
     /// The record that begins here, if it is known as far as the next one seems to begin.
     fn recall(&self, start: usize) -> Option<FoundRecord> {
-        let known = self
-            .known
-            .as_ref()
-            .filter(|known| !known.joint.is_empty())?;
+        let known = self.known.as_ref()?;
+        let joint = known.joint.as_ref()?;
         let rest = self.body.as_bytes().get(start..)?;
         // Bytes of this hash were a whole record once, so they are one here.
-        memchr::memmem::find_iter(rest, &known.joint)
-            .take(ENDS)
-            .find_map(|at| {
-                let range = start..start + at + 1;
-                let hash = hash_of(self.body.get(range.clone())?, known.partial);
-                let slot = (known.slot_of)(hash)?;
-                Some(FoundRecord::Known(range, hash, slot))
-            })
+        joint.find_iter(rest).take(ENDS).find_map(|at| {
+            let range = start..start + at + 1;
+            let hash = hash_of(self.body.get(range.clone())?, known.partial);
+            let slot = (known.slot_of)(hash)?;
+            Some(FoundRecord::Known(range, hash, slot))
+        })
     }
 }
 

@@ -77,11 +77,15 @@ impl<'a> Applying<'a> {
 
     /// Notes the source time of a record of a page of the batch.
     fn meet(&mut self, item: &Item<'_>, at: Option<Timestamp>) {
+        self.meet_in(item.page_at, item.again, at);
+    }
+
+    fn meet_in(&mut self, page_at: usize, again: bool, at: Option<Timestamp>) {
         self.max_seen = self.max_seen.max(at);
         let earliest = self.earliest.zip(at);
         self.early += u64::from(earliest.is_some_and(|(earliest, at)| at < earliest));
-        if !item.again && at.is_some_and(|at| at <= self.settled_by) {
-            self.settle(item.page_at);
+        if !again && at.is_some_and(|at| at <= self.settled_by) {
+            self.settle(page_at);
         }
     }
 
@@ -212,10 +216,9 @@ impl WriteTxn {
         for (index, raw) in page.entities.iter().enumerate() {
             if let Some(slot) = raw.known {
                 to.report.unchanged += 1;
-                to.max_seen = to.max_seen.max(to.known.and_then(|known| known.time(slot)));
-                if let Some(seen) = to.seen.as_deref_mut() {
-                    seen.insert(slot);
-                }
+                let new = to.seen.as_deref_mut().is_none_or(|seen| seen.insert(slot));
+                let time = to.known.and_then(|known| known.time(slot));
+                to.meet_in(page_at, !new, time);
                 continue;
             }
             let key = match &raw.key {

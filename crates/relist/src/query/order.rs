@@ -190,21 +190,30 @@ impl Top {
                 .is_some_and(|bound| self.order(value, bound.0).is_gt())
     }
 
+    /// What a number must be, in units of a factor, to reach the bound.
+    fn range(&self, by: i64) -> (i64, i64) {
+        match self.bound {
+            None => (i64::MIN, i64::MAX),
+            Some(Bound(Some(bound))) if self.descending => (
+                bound.div_euclid(by) + i64::from(bound.rem_euclid(by) > 0),
+                i64::MAX,
+            ),
+            Some(Bound(Some(bound))) => (i64::MIN, bound.div_euclid(by)),
+            Some(Bound(None)) if self.descending => (i64::MIN, i64::MAX),
+            // Only what has no value sorts before.
+            Some(Bound(None)) => (1, 0),
+        }
+    }
+
     /// Takes the rows of a segment that reach the bound.
     fn take_numbers(&mut self, numbers: &Numbers, by: i64, mask: &Mask, segment: u32) {
         let covered = numbers.values.len();
         if numbers.form_of.is_empty() && numbers.form(0).has_value() {
-            // The bound in the segment's own units: a row at it or past it is of interest.
-            mask.each_passing(
+            mask.each_within(
                 &numbers.values,
                 self,
-                |top, value| match top.bound {
-                    Some(Bound(Some(bound))) if top.descending => *value * by >= bound,
-                    Some(Bound(Some(bound))) => *value * by <= bound,
-                    Some(Bound(None)) => top.descending,
-                    None => true,
-                },
-                |top, row, value| top.offer(Some(*value * by), slot_of(segment, row)),
+                |top| top.range(by),
+                |top, row, value| top.offer(Some(value * by), slot_of(segment, row)),
             );
             for row in mask.behind(covered).rows() {
                 self.offer(None, slot_of(segment, row));

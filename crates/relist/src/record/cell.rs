@@ -400,8 +400,21 @@ fn coerce<'a>(cell: Cell<'a>, ty: &FieldType, value: &Value<'a>) -> Option<Value
     })
 }
 
-fn split_members(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(str::trim).filter(|m| !m.is_empty())
+/// The members of a lookup list that came as one string.
+pub(crate) fn split_members(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    let parts = std::iter::from_fn(move || {
+        let text = rest?;
+        // Shorter than what a search is made for.
+        let comma = text.bytes().position(|byte| byte == b',');
+        let (part, behind) = match comma {
+            Some(at) => (text.get(..at), text.get(at + 1..)),
+            None => (Some(text), None),
+        };
+        rest = behind;
+        part
+    });
+    parts.map(str::trim).filter(|m| !m.is_empty())
 }
 
 /// Reads a GeoJSON `Point`.
@@ -545,15 +558,16 @@ fn put_any_datetime(out: &mut Vec<u8>, text: &str) -> Option<()> {
 /// Appends `2020-07-30T08:55:00.123Z` with 0 to 9 digits of fraction; else appends nothing.
 fn put_plain_datetime(out: &mut Vec<u8>, text: &[u8]) -> Option<()> {
     let (clock, rest) = text.get(10..)?.split_first_chunk::<9>()?;
-    let [b'T', h, i, b':', m, n, b':', s, t] = clock else {
+    let [b'T', hour @ .., b':', _, _, b':', _, _] = clock else {
         return None;
     };
+    let (minute, second) = (clock.get(4..6)?, clock.get(7..9)?);
     let fraction = match rest {
         [b'Z'] => &[],
         [b'.', digits @ .., b'Z'] if (1..=9).contains(&digits.len()) => digits,
         _ => return None,
     };
-    let (hour, minute, second) = (pair(*h, *i)?, pair(*m, *n)?, pair(*s, *t)?);
+    let (hour, minute, second) = (pair(hour)?, pair(minute)?, pair(second)?);
     if hour > 23 || minute > 59 || second > 59 {
         return None;
     }
@@ -572,9 +586,10 @@ fn put_plain_datetime(out: &mut Vec<u8>, text: &[u8]) -> Option<()> {
     Some(())
 }
 
-fn pair(high: u8, low: u8) -> Option<i64> {
-    let digit = |byte| char::from(byte).to_digit(10).map(i64::from);
-    Some(digit(high)? * 10 + digit(low)?)
+fn pair(text: &[u8]) -> Option<i64> {
+    let [high, low] = text else { return None };
+    let digit = |byte: u8| char::from(byte).to_digit(10).map(i64::from);
+    Some(digit(*high)? * 10 + digit(*low)?)
 }
 
 fn put_time(out: &mut Vec<u8>, text: &str) -> Option<()> {

@@ -6,12 +6,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::ReadableTable as _;
-
 use super::field_changes::FieldEvents;
 use super::format::{TableId, corrupt, seal, unseal};
 use super::tables as t;
-use super::{Snapshot, WriteTxn, engine};
+use super::{Snapshot, WriteTxn, engine, pieces};
 use crate::column::{
     Dictionary, Edit, FieldDone, FieldJob, Mask, SEGMENT_ROWS, Segment, SegmentJob, Values,
     edit_all, on_all_cores, place,
@@ -151,9 +149,8 @@ impl WriteTxn {
                 read_dictionary(&cells, resource, field, &mut job.dictionary)?;
             }
             for (segment, edits) in segments {
-                let key = column_key(resource, field, segment);
-                let old = columns.get(key.as_slice()).map_err(engine)?;
-                let old = old.map(|v| segment_of(v.value()).map(<[u8]>::to_vec));
+                let old = pieces::read(&columns, column_key(resource, field, segment))?;
+                let old = old.map(|value| segment_of(&value).map(<[u8]>::to_vec));
                 job.segments.push(SegmentJob {
                     segment,
                     old: old.transpose()?,
@@ -180,10 +177,7 @@ impl WriteTxn {
             }
             for (segment, bytes) in segments {
                 let key = column_key(resource, field, segment);
-                let value = stamped(stamp, &bytes);
-                columns
-                    .insert(key.as_slice(), value.as_slice())
-                    .map_err(engine)?;
+                pieces::write(&mut columns, key, &stamped(stamp, &bytes))?;
             }
         }
         drop(columns);
@@ -198,10 +192,9 @@ impl WriteTxn {
             let mask = match masks.entry(segment) {
                 std::collections::btree_map::Entry::Occupied(held) => held.into_mut(),
                 std::collections::btree_map::Entry::Vacant(free) => {
-                    let key = column_key(resource, LIVE, segment);
-                    let old = columns.get(key.as_slice()).map_err(engine)?;
+                    let old = pieces::read(&columns, column_key(resource, LIVE, segment))?;
                     free.insert(match old {
-                        Some(value) => mask_of(value.value())?,
+                        Some(value) => mask_of(&value)?,
                         None => Mask::none(),
                     })
                 }
@@ -211,9 +204,7 @@ impl WriteTxn {
         for (segment, mask) in masks {
             let key = column_key(resource, LIVE, segment);
             let value = stamped(self.counters.sequence, &mask.encode());
-            columns
-                .insert(key.as_slice(), value.as_slice())
-                .map_err(engine)?;
+            pieces::write(&mut columns, key, &value)?;
         }
         Ok(())
     }
@@ -452,19 +443,12 @@ impl Snapshot {
             column_key(resource, field, u32::MAX),
         );
         let mut fresh: Vec<(usize, Vec<u8>)> = Vec::new();
-        for entry in table
-            .range(start.as_slice()..=end.as_slice())
-            .map_err(engine)?
-        {
-            let (key, value) = entry.map_err(engine)?;
-            let number = key
-                .value()
-                .last_chunk()
-                .map_or(0, |n| u32::from_be_bytes(*n));
+        pieces::each(&table, start, end, |key, value| {
+            let number = key.last_chunk().map_or(0, |n| u32::from_be_bytes(*n));
             let at = number as usize;
             out.segments.resize(at + 1, None);
             out.stamps.resize(at + 1, 0);
-            let stamp = stamp_of(value.value());
+            let stamp = stamp_of(&value);
             if let Some(own) = out.stamps.get_mut(at) {
                 *own = stamp;
             }
@@ -475,9 +459,10 @@ impl Snapshot {
                         own.clone_from(segment);
                     }
                 }
-                None => fresh.push((at, value.value().to_vec())),
+                None => fresh.push((at, value)),
             }
-        }
+            Ok(())
+        })?;
         if !fresh.is_empty() {
             let read = on_all_cores(fresh, |(at, value)| -> Result<(usize, Arc<Segment>)> {
                 let segment = Segment::decode(segment_of(&value)?).ok_or_else(unknown_segment)?;
@@ -513,8 +498,8 @@ impl Snapshot {
         let mut out = Vec::new();
         for segment in 0..self.slots(resource).div_ceil(SEGMENT_ROWS) {
             let key = column_key(resource, LIVE, segment);
-            out.push(match table.get(key.as_slice()).map_err(engine)? {
-                Some(value) => mask_of(value.value())?,
+            out.push(match pieces::read(&table, key)? {
+                Some(value) => mask_of(&value)?,
                 None => Mask::none(),
             });
         }

@@ -15,6 +15,7 @@ mod format;
 mod head;
 mod media;
 mod past;
+mod pieces;
 mod report;
 mod snapshot;
 mod tables;
