@@ -197,9 +197,9 @@ impl WriteTxn {
             .flatten()
             .any(|head| recognised.contains(head.slot))
         {
-            pages
-                .iter_mut()
-                .for_each(|page| page.read_keys(|_, _| false));
+            for page in pages {
+                page.read_keys(|_, _| false);
+            }
         }
         Ok(())
     }

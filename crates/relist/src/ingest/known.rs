@@ -277,9 +277,9 @@ mod tests {
         let touched = txn.touched.take().unwrap();
         txn.commit().unwrap();
         if let Some(known) = known {
-            touched
-                .into_iter()
-                .for_each(|(slot, hash, time)| known.note(slot, hash, time));
+            for (slot, hash, time) in touched {
+                known.note(slot, hash, time);
+            }
         }
         (recognised, report)
     }
@@ -301,8 +301,8 @@ mod tests {
         // The last of the others are what makes it hard: a record twice in a page with other
         // bytes, one that changes and changes back, one that comes again as it was.
         let batches: [&[Vec<(u32, u32)>]; 7] = [
-            &[all.clone()],
-            &[all.clone()],
+            std::slice::from_ref(&all),
+            std::slice::from_ref(&all),
             &[all
                 .iter()
                 .map(|(key, _)| (*key, u32::from(*key == 7)))
@@ -313,7 +313,7 @@ mod tests {
                 vec![(9, 0), (6, 0), (10, 0), (6, 0), (11, 0)],
                 vec![(5, 0), (6, 1), (8, 0)],
             ],
-            &[all.clone(), all],
+            &[all.clone(), all.clone()],
         ];
         let mut recognised = Vec::new();
         for pages in batches {

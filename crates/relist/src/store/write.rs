@@ -525,7 +525,7 @@ impl WriteTxn {
             .insert(sequence, entry.encode().as_slice())
             .map_err(engine)?;
         drop(changelog);
-        self.insert_sorted(t::HISTORY, vec![past(id, &head, sequence)])?;
+        self.insert_sorted(t::HISTORY, vec![past(id, head, sequence)])?;
         if let Some(touched) = &mut self.touched {
             touched.push((head.slot, 0, None));
         }
