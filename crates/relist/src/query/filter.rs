@@ -320,10 +320,6 @@ impl<'p> Step<'p> {
         }
     }
 
-    #[expect(
-        clippy::needless_bitwise_bool,
-        reason = "without a branch the loop takes several numbers at a time"
-    )]
     fn keep_range(&self, numbers: &Numbers, range: Range, mask: &mut Mask) {
         let (low, high) = range.bounds(numbers.scale);
         let negated = range.op == CompareOp::Ne;
