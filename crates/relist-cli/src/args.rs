@@ -100,6 +100,8 @@ pub(crate) enum Command {
     Status(Status),
     /// Check that all parts of the store agree
     Verify,
+    /// Give unused space of the store's file back.
+    Compact,
     /// Try the feed on the rules of its profile, and say what differs
     Doctor(Doctor),
     /// Look at what could not be applied

@@ -2,6 +2,7 @@
 
 mod bench;
 mod changes;
+mod compact;
 mod completions;
 mod demo;
 mod doctor;
@@ -44,6 +45,7 @@ pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Fail
         Command::Report(args) => runs::run(app, &args),
         Command::Status(args) => status::run(app, &args),
         Command::Verify => verify::run(app),
+        Command::Compact => compact::run(app),
         Command::Doctor(args) => doctor::run(app, &args),
         Command::Quarantine(args) => quarantine::run(app, &args),
         Command::Export(args) => export::run(app, &args),

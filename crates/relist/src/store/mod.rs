@@ -263,6 +263,31 @@ impl Store {
         })
     }
 
+    /// Gives the space of what is gone back to the file system; says how many bytes that were.
+    ///
+    /// The engine lets a file grow by doubling and keeps what becomes free for later: this is for
+    /// after a large load, or for a copy that will not grow. It takes time in proportion to the
+    /// size, and room for what it moves.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when opened for reading, or while a snapshot is held.
+    pub fn compact(&mut self) -> Result<u64> {
+        let path = self.path.clone();
+        let size = || {
+            let meta = std::fs::metadata(&path);
+            meta.map(|m| m.len())
+                .map_err(|e| io_error(&path, "cannot look at", e))
+        };
+        let before = size()?;
+        let Some(Engine::Writer(database)) = Arc::get_mut(&mut self.engine) else {
+            return Err(Error::Usage(
+                "the store was opened for reading only, or a snapshot of it is held".to_owned(),
+            ));
+        };
+        while database.compact().map_err(engine)? {}
+        Ok(before.saturating_sub(size()?))
+    }
+
     fn begin_read(&self) -> Result<ReadTransaction> {
         match self.engine.as_ref() {
             Engine::Writer(database) => database.begin_read().map_err(engine),
