@@ -279,12 +279,13 @@ fn many_segments_are_one_answer() {
     let mut records: Vec<Json> = Vec::new();
     for n in 0..17_000 {
         let status = ["Active", "Pending", "Closed"][rng.usize(..3)];
+        let stamp = format!("2024-0{}-11T08:30:{:02}Z", rng.u8(1..9), rng.u8(..60));
         let mut one = json!({
             "ListingKey": format!("k{n:05}"),
             "City": format!("City {}", rng.u32(..300)),
             "StandardStatus": status,
             "ListPrice": rng.u32(100..900) * 1_000,
-            "ModificationTimestamp": format!("2024-0{}-11T08:30:{:02}Z", rng.u8(1..9), rng.u8(..60)),
+            "ModificationTimestamp": stamp,
         });
         if rng.bool() {
             one["BedroomsTotal"] = json!(rng.u8(1..6));
