@@ -68,6 +68,15 @@ fn every_evening_of_sixty_days_is_what_it_was() {
     let groups = "groupby((StandardStatus),aggregate($count as N,ListPrice with sum as S))";
     let groups = Query::new("Property").apply(groups).unwrap();
     for (day, evening) in evenings.iter().enumerate() {
+        let mut expected: BTreeMap<String, (u64, f64)> = BTreeMap::new();
+        for json in evening.records.values() {
+            let record: serde_json::Value = serde_json::from_str(json).unwrap();
+            let group = expected
+                .entry(member(&record, "StandardStatus").to_string())
+                .or_default();
+            group.0 += 1;
+            group.1 += member(&record, "ListPrice").as_f64().unwrap_or(0.0);
+        }
         for at in [
             AsOf::Sequence(evening.sequence),
             AsOf::Instant(evening.observed),
