@@ -9,3 +9,8 @@ pub mod mirror;
 pub mod odatapy;
 pub mod reference;
 pub mod simulation;
+
+/// The page's example compiles; `relist-cli/tests/guide.rs` runs it.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/from-the-python-guide.md")]
+pub struct FromThePythonGuide;

@@ -4,6 +4,7 @@
 //! the library's evaluator, and is slow on purpose: numbers are fractions, strings are lists of
 //! characters, dates are counted day by day. Two roads, one answer.
 
+pub mod apply;
 mod calls;
 mod values;
 

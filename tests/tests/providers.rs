@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use relist::error::{SourceError, SourceErrorKind};
+use relist::keycode::Key;
+use relist::media::MediaLister as _;
 use relist::source::{PageRequest, PageSource, QueryOptions};
 use relist::store::{Outcome, Store};
 use relist::sync::{Policy, SyncMode, SyncOptions, WalkKind};
@@ -276,6 +278,83 @@ fn the_size_of_a_page_is_asked_for_as_each_server_reads_it() {
         "{target}"
     );
     assert_eq!(shipped("bridge").paging, Paging::TopPerPage);
+}
+
+/// Who answers `$count` is asked for it, on the walk's own path; who does not is not.
+#[test]
+fn the_count_is_asked_of_those_who_give_one() {
+    let server = FaultServer::replies(vec![Reply::json(r#"{"value":[]}"#)]);
+    let walked = QueryOptions {
+        page_size: Some(100),
+        count: true,
+        ..QueryOptions::default()
+    };
+    for (name, resource, path, counted) in [
+        ("wfrmls", "Property", "/odata/Property?", true),
+        ("wfrmls", "Member", "/odata/Member?", true),
+        // Not among the options that MLS Grid documents.
+        ("mlsgrid", "Property", "/odata/Property?", false),
+        ("mlsgrid", "Member", "/odata/Member?", false),
+        ("mlsgrid", "OpenHouse", "/odata/OpenHouse?", false),
+        // Bridge's replication endpoint takes no count; its other sets do.
+        ("bridge", "Property", "/odata/Property/replication?", false),
+        ("bridge", "Member", "/odata/Member?", true),
+        ("trestle", "Property", "/odata/Property?", true),
+        ("spark", "Property", "/odata/Property?", true),
+        (
+            "crea",
+            "Property",
+            "/odata/Property/PropertyReplication()",
+            true,
+        ),
+        ("generic-reso", "Property", "/odata/Property?", true),
+        ("entity-event", "Property", "/odata/Property?", true),
+    ] {
+        let profile = shipped(name);
+        assert_eq!(profile.rules(resource).count, counted, "{name} {resource}");
+        let mut profile = profile;
+        // Without the credentials of a client: the token is not what this is about.
+        profile.auth = Auth::Bearer {};
+        let mut api = WebApi::new(profile, &server.root(), token("x"), limits()).unwrap();
+        api.fetch(&query(resource, walked.clone())).unwrap();
+        let target = server.received().pop().unwrap().target;
+        assert!(target.starts_with(path), "{name}: {target}");
+        assert_eq!(target.contains("$count=true"), counted, "{name}: {target}");
+        assert_eq!(
+            target.matches("$count").count(),
+            usize::from(counted),
+            "{target}"
+        );
+    }
+}
+
+/// One record's media, by each provider's own way.
+#[test]
+fn the_media_of_one_record_are_asked_for_as_each_provider_has_them() {
+    let server = FaultServer::replies(vec![Reply::json(
+        r#"{"ListingKey":"K'1","Media":[{"MediaKey":"m","MediaURL":"https://m/1"}],"value":[]}"#,
+    )]);
+    for (name, target) in [
+        ("wfrmls", "/odata/Property(7)/Media"),
+        ("mlsgrid", "/odata/Property(7)?$expand=Media"),
+        // Single records are not asked of the replication endpoint.
+        ("bridge", "/odata/Property(7)"),
+        ("trestle", "/odata/Property(7)?$expand=Media"),
+        ("spark", "/odata/Property(7)?$expand=Media"),
+        ("crea", "/odata/Property(7)"),
+        ("generic-reso", "/odata/Property(7)?$expand=Media"),
+    ] {
+        let mut profile = shipped(name);
+        profile.auth = Auth::Bearer {};
+        let api = WebApi::new(profile, &server.root(), token("x"), limits()).unwrap();
+        let asked = api.list("Property", &Key::Int(7));
+        assert_eq!(server.received().pop().unwrap().target, target, "{name}");
+        drop(asked);
+    }
+    let mlsgrid = shipped("mlsgrid").media;
+    assert_eq!(mlsgrid.user_agent.as_deref(), Some("{token}"));
+    assert_eq!(mlsgrid.user_agent_hosts, ["media.mlsgrid.com"]);
+    assert!(mlsgrid.single_use && mlsgrid.url_seconds == Some(3_600));
 }
 
 // Tokens by client credentials.

@@ -405,11 +405,12 @@ fn a_walk_that_is_cut_goes_on_where_it_was() {
     let before = mirror.server.request_lines().len();
     let report = mirror.sync("Property", SyncMode::Auto).unwrap();
     assert_eq!(report.inserted, 400);
-    // 600 to 800, 800 to 1,000, the empty page, the count; then what changed since the walk began.
+    // 600 to 800, 800 to 1,000, the empty page, the count, the count of what lay behind the place;
+    // then what changed since the walk began.
     let lines = mirror.server.request_lines();
     for (line, place) in lines[before..]
         .iter()
-        .zip(["gt 600", "gt 800", "gt 1000", " le 20", " ge 20"])
+        .zip(["gt 600", "gt 800", "gt 1000", " le 20", "gt 600", " ge 20"])
     {
         assert!(line.contains(place), "{line}");
     }
@@ -507,4 +508,116 @@ fn a_late_deletion_does_not_take_a_relisted_record() {
     let tombstones = snapshot.tombstones("Property").unwrap();
     let keys: Vec<&Key> = tombstones.iter().map(|(key, _)| key).collect();
     assert_eq!(keys, [&Key::Int(3), &Key::Int(77)]);
+}
+
+#[test]
+fn a_listed_deletion_is_not_believed_on_a_doubtful_answer() {
+    // What the server says of the record that its list names, which has come back in the second
+    // that it went: nothing, with a count; a row without a key; another record.
+    let lies = [
+        "{\"@odata.count\":1,\"value\":[]}",
+        "{\"@odata.count\":1,\"value\":[{\"ListPrice\":7}]}",
+        "{\"value\":[{\"ListingKeyNumeric\":3,\"ListPrice\":7}]}",
+    ];
+    for lie in lies {
+        let listed = json!({"primary_key": "2", "resource": "Property", "ts": stamp(2)});
+        let data = listings(3, stamp)
+            .with_resource("Deleted", "primary_key", [listed])
+            .unwrap();
+        let on = Arc::new(Mutex::new(true));
+        let lying = Arc::clone(&on);
+        let options = Options {
+            alter: Some(Box::new(move |request, response| {
+                if *lying.lock().unwrap() && request.line().contains("ListingKeyNumeric eq 2") {
+                    return Response::new(200, "application/json", lie);
+                }
+                response
+            })),
+            ..Options::default()
+        };
+        let mut mirror = serve(data, options);
+        mirror.sync("Property", SyncMode::Auto).unwrap();
+        mirror.policy.deletes = Some(relist::ingest::DeletedFeed::WFRMLS);
+        let checkpoint = |at| {
+            let snapshot = mirror.store.snapshot().unwrap();
+            let mut checkpoint = snapshot.checkpoint("Property").unwrap();
+            checkpoint.deletes_watermark = Some(relist::value::Timestamp(at));
+            checkpoint
+        };
+        let mut txn = mirror
+            .store
+            .begin_write(relist::value::Timestamp(1))
+            .unwrap();
+        txn.set_checkpoint("Property", &checkpoint(0)).unwrap();
+        txn.commit().unwrap();
+        let report = mirror.sync("Property", SyncMode::Auto).unwrap();
+        let Outcome::Degraded(why) = &report.outcome else {
+            panic!("{lie}: {:?}", report.outcome)
+        };
+        assert!(why.contains("did not answer for 1 records"), "{why}");
+        assert_eq!((report.deleted, report.deletes_ignored), (0, 1));
+        let mark = |mirror: &Mirror<Dataset>| {
+            let snapshot = mirror.store.snapshot().unwrap();
+            snapshot.checkpoint("Property").unwrap().deletes_watermark
+        };
+        // The list is read from there again.
+        assert_eq!(mark(&mirror), Some(relist::value::Timestamp(0)));
+        *on.lock().unwrap() = false;
+        mirror
+            .rows
+            .lock()
+            .unwrap()
+            .remove("Property", &relist_sim::Key::Int(2));
+        let report = mirror.sync("Property", SyncMode::Auto).unwrap();
+        assert_eq!((report.deleted, report.outcome), (1, Outcome::Complete));
+        assert!(mark(&mirror) > Some(relist::value::Timestamp(0)));
+        mirror.verify();
+    }
+}
+
+#[test]
+fn a_row_stamped_in_the_future_does_not_hide_one_that_is_lost() {
+    let lost = Arc::new(Mutex::new(false));
+    let losing = Arc::clone(&lost);
+    let options = Options {
+        alter: Some(Box::new(move |request, mut response| {
+            if !*losing.lock().unwrap() || !request.line().contains("$orderby") {
+                return response;
+            }
+            // One row of the walk does not come.
+            let mut page: Value = serde_json::from_slice(&response.body).unwrap();
+            let rows = page["value"].as_array_mut().unwrap();
+            rows.retain(|row| row["ListingKeyNumeric"] != 5);
+            response.body = page.to_string().into_bytes();
+            response
+        })),
+        gzip: false,
+        ..Options::default()
+    };
+    let mirror = serve(listings(10, stamp), options);
+    mirror.sync("Property", SyncMode::Auto).unwrap();
+    let now = {
+        let mut rows = mirror.rows.lock().unwrap();
+        let now = rows.now() + 60;
+        rows.set_now(now);
+        for (key, at) in [(5, now - 1), (6, now + 400_000_000)] {
+            let row = json!({"ListingKeyNumeric": key, "ListPrice": 1, "StandardStatus": "Active",
+                "ModificationTimestamp": relist_sim::format_timestamp(at)});
+            rows.put("Property", &row).unwrap();
+        }
+        now
+    };
+    *lost.lock().unwrap() = true;
+    let report = mirror.sync("Property", SyncMode::Auto).unwrap();
+    assert!(
+        matches!(&report.outcome, Outcome::Degraded(why) if why.contains("9 of the 10")),
+        "{:?}",
+        report.outcome
+    );
+    let snapshot = mirror.store.snapshot().unwrap();
+    let mark = snapshot.checkpoint("Property").unwrap().watermark;
+    assert!(mark < Some(relist::value::Timestamp(i64::from(now - 60) * 1_000_000)));
+    *lost.lock().unwrap() = false;
+    let report = mirror.sync("Property", SyncMode::Auto).unwrap();
+    assert_eq!((report.updated, report.outcome), (1, Outcome::Complete));
 }

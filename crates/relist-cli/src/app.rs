@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use relist::error::Error;
 use relist::keycode::Key;
@@ -16,6 +17,10 @@ use crate::moment::{self, Edge};
 use crate::output::{MemberOf, Rows};
 use crate::style::{Paint, printable};
 use crate::table::Cut;
+
+/// How often a store that another process writes to is tried, and how long is waited in between.
+const ATTEMPTS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// One run of a command.
 pub(crate) struct App<'a> {
@@ -186,7 +191,7 @@ impl<'a> App<'a> {
     /// Opens the store for reading and writing.
     pub(crate) fn open_writer(&mut self) -> Result<Store, Failure> {
         let path = self.existing_store()?;
-        Ok(Store::open(&path)?)
+        Ok(open_patiently(&path)?)
     }
 
     pub(crate) fn existing_store(&mut self) -> Result<PathBuf, Failure> {
@@ -212,7 +217,7 @@ impl<'a> App<'a> {
         let path = self.store_path()?;
         if path.exists() {
             self.detail(&format!("store {}", quoted_path(&path)));
-            return Ok((Store::open(&path)?, false));
+            return Ok((open_patiently(&path)?, false));
         }
         Ok((Store::create(&path, self.now())?, true))
     }
@@ -222,6 +227,18 @@ impl<'a> App<'a> {
         text.map(|text| moment::parse("--as-of", text, Edge::End, self.now()))
             .transpose()
     }
+}
+
+/// Opens a store for writing. A process that writes a batch now and then has it for a moment only:
+/// that is waited for.
+fn open_patiently(path: &Path) -> relist::error::Result<Store> {
+    for _ in 0..ATTEMPTS {
+        match Store::open(path) {
+            Err(Error::Locked { .. }) => std::thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+    Store::open(path)
 }
 
 /// Reads a key as its resource has them.

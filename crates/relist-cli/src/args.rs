@@ -287,6 +287,12 @@ pub(crate) struct Changes {
     /// At most so many lines
     #[arg(long, value_name = "N")]
     pub(crate) top: Option<u64>,
+    /// Go on with what comes, until interrupted; without --since it begins with what is new
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// How often to look for new changes
+    #[arg(long, value_name = "TIME", default_value = "2s", requires = "follow")]
+    pub(crate) every: String,
 }
 
 #[derive(Debug, Args)]
@@ -319,6 +325,10 @@ pub(crate) struct Watch {
     /// A shell command for each event, with it as JSON on standard input; exit code 0: delivered
     #[arg(long, value_name = "COMMAND")]
     pub(crate) exec: Option<String>,
+    /// How long that command may take for one event before it is killed and has failed
+    /// [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) timeout: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ use relist::store::{Change, FieldChange, Operation};
 use relist::value::Timestamp;
 
 use crate::output::{Datum, Member, left, right};
+use crate::style::printable;
 
 /// The members of a line. The key is a string, as in RESO's HistoryTransactional resource.
 pub(crate) const MEMBERS: &[Member] = &[
@@ -58,6 +59,33 @@ pub(crate) fn row(change: &Change, edit: Option<&FieldChange>) -> Vec<Datum> {
         Datum::time(Some(change.observed)),
         Datum::text(change.cause.name()),
     ]
+}
+
+/// A line of a change for a person who watches.
+pub(crate) fn sentence(change: &Change, line: &[Datum]) -> String {
+    let shown = |name: &str| {
+        let at = MEMBERS.iter().position(|member| member.name == name);
+        at.and_then(|at| line.get(at))
+            .map_or(String::new(), Datum::for_table)
+    };
+    let key = change.key.as_ref().map(|key| format!(" {key}"));
+    let field = shown("FieldName");
+    let what = if field.is_empty() {
+        change.operation.name().to_owned()
+    } else {
+        format!(
+            "{field} {} -> {}",
+            shown("PreviousValue"),
+            shown("NewValue")
+        )
+    };
+    printable(&format!(
+        "{}  {}{}  {what}  #{}",
+        minute(change.observed),
+        change.resource,
+        key.unwrap_or_default(),
+        change.sequence
+    ))
 }
 
 /// Fields whose changes say nothing by themselves: they move with every other change.

@@ -103,6 +103,8 @@ pub(crate) struct Watch {
     pub(crate) to: Option<String>,
     /// The command that events are given to.
     pub(crate) exec: Option<String>,
+    /// How long that command may take for one event.
+    pub(crate) timeout: Option<String>,
     /// The file with the secret that signs what goes to a webhook.
     pub(crate) secret_file: Option<PathBuf>,
     /// The rules.
@@ -131,7 +133,11 @@ impl Config {
             let start = error.span().map_or(0, |span| span.start);
             let line = text.get(..start).unwrap_or_default().matches('\n').count() + 1;
             Failure::usage(
-                format!("{} line {line}: {}", path.display(), error.message()),
+                format!(
+                    "{} line {line}: {}",
+                    path.display(),
+                    relist_feed::without_values(error.message())
+                ),
                 "relist init --force writes a new file with every setting explained",
             )
         })?;

@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use relist::error::SourceErrorKind;
 use relist::watch::Event;
@@ -31,6 +32,8 @@ pub(crate) enum Delivery {
         command: String,
         /// Where.
         directory: PathBuf,
+        /// How long it may take for one event.
+        limit: Duration,
     },
 }
 
@@ -106,13 +109,18 @@ impl Delivery {
                     hint: AGAIN,
                 })
             }),
-            Delivery::Command { command, directory } => events.iter().try_for_each(|event| {
+            Delivery::Command {
+                command,
+                directory,
+                limit,
+            } => events.iter().try_for_each(|event| {
                 let variables = [
                     ("RELIST_SEQUENCE", event.sequence.to_string()),
                     ("RELIST_RULE", event.rule.clone()),
                 ];
                 let input = format!("{}\n", event.to_json());
-                let ran = shell::run(command, directory, &variables, input.as_bytes());
+                let input = input.as_bytes();
+                let ran = shell::run(command, directory, &variables, input, Some(*limit));
                 ran.map_err(|why| Undelivered {
                     reason: format!("event {} was not delivered: {why}", event.sequence),
                     hint: AGAIN,

@@ -1,12 +1,18 @@
 //! The feed that the configuration names.
 
+use std::fs::{File, TryLockError};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use relist::error::SourceErrorKind;
 use relist::schema::Schema;
-use relist_feed::{Auth, Credentials, Limits, Network, Profile, Quota, QuotaError, Token, WebApi};
+use relist::value::Timestamp;
+use relist_feed::{
+    Auth, Credentials, Limits, Network, Profile, Quota, QuotaError, QuotaRules, Token, WebApi,
+};
 
 use crate::app::App;
 use crate::config::Config;
@@ -114,22 +120,104 @@ pub(crate) fn network(config: &Config) -> Result<Network, Failure> {
     })
 }
 
-/// What the provider lets through, with what earlier runs spent of it: it is written down beside
-/// the store.
-fn quota(app: &App<'_>, profile: &Profile) -> Result<Quota, Failure> {
-    let mut path = app.store_path()?.into_os_string();
-    path.push(".quota");
-    let since = u64::try_from(app.now().0).unwrap_or(0);
-    let now = UNIX_EPOCH + Duration::from_micros(since);
-    let opened = Quota::open(&profile.quota, &PathBuf::from(path), now);
-    opened.map_err(|error| match error {
-        QuotaError::File { path, source } => Failure::file("cannot read the quota", &path, &source),
-        error => Failure::failed(error.to_string(), "run the same command again later"),
-    })
+/// A file of a quota, and who may use it.
+#[derive(Debug, Clone)]
+pub(crate) struct QuotaFile {
+    path: PathBuf,
+    rules: QuotaRules,
+}
+
+/// How often a quota that another process uses is asked for, and how long is waited in between.
+const ATTEMPTS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl QuotaFile {
+    /// What the provider lets through of pages, with what earlier runs spent of it: it is written
+    /// down beside the store.
+    pub(crate) fn of_pages(app: &App<'_>, profile: &Profile) -> Result<Self, Failure> {
+        QuotaFile::beside(app, ".quota", &profile.quota)
+    }
+
+    /// The same of media files.
+    pub(crate) fn of_media(app: &App<'_>, profile: &Profile) -> Result<Self, Failure> {
+        QuotaFile::beside(app, ".media-quota", &profile.media.quota)
+    }
+
+    fn beside(app: &App<'_>, ending: &str, rules: &QuotaRules) -> Result<Self, Failure> {
+        let mut path = app.store_path()?.into_os_string();
+        path.push(ending);
+        Ok(QuotaFile {
+            path: PathBuf::from(path),
+            rules: rules.clone(),
+        })
+    }
+
+    /// Whether it counts anything, so that only one process may use it at a time.
+    pub(crate) fn counts(&self) -> bool {
+        !self.rules.windows.is_empty() || !self.rules.headers.is_empty()
+    }
+
+    /// Opens it; waits a while for another process that uses it, unless `stop` is set.
+    pub(crate) fn open(&self, now: Timestamp, stop: &AtomicBool) -> Result<Quota, Failure> {
+        let lock = if self.counts() {
+            Some(self.lock(stop)?)
+        } else {
+            None
+        };
+        let since = u64::try_from(now.0).unwrap_or(0);
+        let now = UNIX_EPOCH + Duration::from_micros(since);
+        let opened = Quota::open(&self.rules, &self.path, now).map_err(|error| match error {
+            QuotaError::File { path, source } => {
+                Failure::file("cannot read the quota", &path, &source)
+            }
+            error => Failure::failed(error.to_string(), "run the same command again later"),
+        })?;
+        Ok(match lock {
+            Some(lock) => opened.holding(lock),
+            None => opened,
+        })
+    }
+
+    /// The file's own lock: two processes that counted each for itself would exceed its limits.
+    fn lock(&self, stop: &AtomicBool) -> Result<File, Failure> {
+        let mut path = self.path.clone().into_os_string();
+        path.push("-lock");
+        let path = PathBuf::from(path);
+        let failed = |error: &io::Error| Failure::file("cannot lock the quota", &path, error);
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false);
+        let file = options.open(&path).map_err(|error| failed(&error))?;
+        for _ in 0..ATTEMPTS {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::Error(error)) => return Err(failed(&error)),
+                Err(TryLockError::WouldBlock) if stop.load(Ordering::Relaxed) => break,
+                Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            }
+        }
+        Err(Failure::new(
+            Exit::Busy,
+            "another process asks the feed, and both would spend one quota",
+            "run the same command again when it is done",
+        ))
+    }
 }
 
 /// A client of the feed. Nothing is sent yet.
 pub(crate) fn connect(
+    app: &App<'_>,
+    config: &Config,
+    profile: Profile,
+    credentials: Credentials,
+) -> Result<WebApi, Failure> {
+    let quota = QuotaFile::of_pages(app, &profile)?;
+    let api = client(app, config, profile, credentials)?;
+    let quota = quota.open(app.now(), &app.environment.stop)?;
+    Ok(api.with_quota(quota))
+}
+
+/// A client of the feed whose quota is forgotten at its end.
+pub(crate) fn client(
     app: &App<'_>,
     config: &Config,
     profile: Profile,
@@ -148,9 +236,7 @@ pub(crate) fn connect(
         })?,
     };
     let network = network(config)?;
-    let quota = quota(app, &profile)?;
     let api = WebApi::with_network(profile, &url, credentials, Limits::default(), &network)?;
-    let api = api.with_quota(quota);
     Ok(api.with_stop(Arc::clone(&app.environment.stop)))
 }
 

@@ -128,7 +128,7 @@ impl Datum {
         self
     }
 
-    fn for_table(&self) -> String {
+    pub(crate) fn for_table(&self) -> String {
         self.shown
             .clone()
             .unwrap_or_else(|| self.text.as_str().to_owned())

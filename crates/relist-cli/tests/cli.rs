@@ -305,3 +305,104 @@ fn a_feed_that_fails_for_one_resource_is_synced_for_the_others() {
         ["Property", "Office", "OpenHouse"]
     );
 }
+
+/// What a dry run says of one resource.
+fn planned(folder: &Path, args: &[&str]) -> (serde_json::Value, String) {
+    let mut all = vec!["sync", "Property", "--dry-run", "-o", "ndjson"];
+    all.extend(args);
+    let output = done(folder, &all);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let line = String::from_utf8(output.stdout.clone()).unwrap();
+    (serde_json::from_str(&line).unwrap(), err(&output))
+}
+
+#[test]
+fn a_dry_run_says_what_the_sync_then_does() {
+    let market = Arc::new(Mutex::new(Market::new(5, Size::listings(500))));
+    let server = Server::start(Arc::clone(&market), Options::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let with_token = |args: &[&str]| {
+        let mut command = relist(folder.path(), args);
+        let output = command
+            .env("RELIST_TOKEN", server.token())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", err(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let url = server.base_url();
+    with_token(&["init", "--provider", "wfrmls", "--url", &url]);
+    let sync = |args: &[&str]| {
+        let mut all = vec!["sync", "Property", "-o", "ndjson"];
+        all.extend(args);
+        let line = with_token(&all);
+        let report: serde_json::Value = serde_json::from_str(&line).unwrap();
+        report["Kind"].clone()
+    };
+    let ways: [&[&str]; 7] = [
+        &["--max-pages", "1"],
+        &[],
+        &[],
+        &["--reconcile"],
+        &["--deep", "2/3"],
+        &["--full", "--max-pages", "1"],
+        &["--full"],
+    ];
+    let mut kinds = Vec::new();
+    for (at, args) in ways.iter().enumerate() {
+        let before = server.request_count();
+        let (plan, notes) = planned(folder.path(), args);
+        assert_eq!(server.request_count(), before, "something was sent");
+        assert!(notes.contains("nothing was sent"), "{notes}");
+        // After a run that was cut, the next goes on.
+        assert_eq!(
+            plan["Resumes"].is_null(),
+            at != 1 && at != 6,
+            "{at}: {plan}"
+        );
+        let kind = sync(args);
+        assert_eq!(plan["Kind"], kind, "{args:?}");
+        kinds.push(kind);
+    }
+    assert_eq!(
+        kinds,
+        [
+            "full",
+            "full",
+            "incremental",
+            "reconcile",
+            "deep",
+            "full",
+            "full"
+        ]
+    );
+}
+
+#[test]
+fn a_mirror_that_was_away_says_that_it_will_compare_all_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "provider = \"mlsgrid\"\nstore = \"relist.redb\"\n[variables]\nsystem = \"x\"\n";
+    std::fs::write(folder.path().join("relist.toml"), config).unwrap();
+    for (hours, noted) in [(1, false), (25, true)] {
+        let path = folder.path().join("relist.redb");
+        let _ = std::fs::remove_file(&path);
+        let store = Store::create(&path, Timestamp(0)).unwrap();
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
+        let now = i64::try_from(now.as_micros()).unwrap();
+        let mut txn = store.begin_write(Timestamp(now)).unwrap();
+        let checkpoint = relist::store::Checkpoint {
+            state: relist::store::SyncState::Live,
+            watermark: Some(Timestamp(now)),
+            last_complete: Some(Timestamp(now - hours * 3_600_000_000)),
+            ..relist::store::Checkpoint::default()
+        };
+        txn.set_checkpoint("Property", &checkpoint).unwrap();
+        txn.commit().unwrap();
+        drop(store);
+        let (plan, notes) = planned(folder.path(), &[]);
+        assert_eq!(plan["Kind"], "incremental");
+        assert_eq!(notes.contains("all keys are compared"), noted, "{notes}");
+    }
+}

@@ -34,6 +34,30 @@ impl World {
     }
 
     fn with(listings: u32, expand: bool, media: &str, photos: Photos, alter: Alter) -> Self {
+        let mut profile = PROFILE.to_owned();
+        if expand {
+            let with = "[resources.Property]\nexpand = \"Media\"";
+            profile = profile.replace("[resources.Property]", with);
+        }
+        World::by(listings, &profile, media, photos, alter)
+    }
+
+    /// By a profile, changed in its rules of media; listings are synced with their photos or not.
+    fn ruled(listings: u32, expand: bool, rules: &str) -> Self {
+        assert!(PROFILE.contains("via = \"navigation\""));
+        let profile = PROFILE.replace("via = \"navigation\"", rules);
+        let with = "[resources.Property]\nexpand = \"Media\"";
+        let profile = if expand {
+            profile.replace("[resources.Property]", with)
+        } else {
+            profile
+        };
+        let photos = Photos::start().unwrap();
+        let alter = photos.alter();
+        World::by(listings, &profile, "", photos, alter)
+    }
+
+    fn by(listings: u32, profile: &str, media: &str, photos: Photos, alter: Alter) -> Self {
         let conduct = Conduct {
             photo_changes: 0,
             ..Conduct::default()
@@ -47,11 +71,6 @@ impl World {
         };
         let server = Server::start(Arc::clone(&market), options).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let mut profile = PROFILE.to_owned();
-        if expand {
-            let with = "[resources.Property]\nexpand = \"Media\"";
-            profile = profile.replace("[resources.Property]", with);
-        }
         fs::write(folder.path().join("my.toml"), profile).unwrap();
         let text = format!(
             "profile = \"my.toml\"\nurl = \"{}\"\nstore = \"relist.redb\"\n\
@@ -532,6 +551,221 @@ fn a_limit_stops_and_the_next_run_goes_on() {
             .exists()
     );
     assert_eq!(world.run(&["media", "status"], 0)["State"], "have");
+}
+
+/// The ways to ask for the media of one record, as a profile names them.
+#[test]
+fn a_record_is_asked_for_its_media_as_the_profile_says() {
+    for (via, path, query) in [
+        ("expand", "/Property(", "$expand=Media"),
+        ("navigation", ")/Media", ""),
+        ("resource", "/Media?", "ResourceRecordKey eq '"),
+    ] {
+        let world = World::ruled(15, false, &format!("via = \"{via}\""));
+        world.run(&["sync", "Property"], 0);
+        let before = world.server.request_lines().len();
+        assert_eq!(
+            world.media(0)["Fetched"],
+            world.truth().len() as u64,
+            "{via}"
+        );
+        world.compare();
+        let asked = world.server.request_lines().split_off(before);
+        assert!(!asked.is_empty());
+        for line in asked {
+            assert!(line.contains(path) && line.contains(query), "{via}: {line}");
+        }
+    }
+    // A server that does not send what the profile promises is told from one without photos.
+    let world = World::ruled(5, false, "via = \"inline\"");
+    world.run(&["sync", "Property"], 0);
+    let done = world.media(6);
+    assert!(done["Unlisted"].as_u64().unwrap() > 0, "{done}");
+    assert!(world.files().is_empty());
+}
+
+#[test]
+fn a_url_that_is_too_old_is_not_tried_and_one_that_was_used_is_not_used_again() {
+    let rules = "via = \"expand\"\nsingle_use = true\nurl_seconds = 2";
+    let world = World::ruled(10, true, rules);
+    world.photos.single_use(true);
+    world.run(&["sync", "Property"], 0);
+    world.photos.expire();
+    std::thread::sleep(Duration::from_secs(2));
+    let count = world.truth().len() as u64;
+    let victim = world.truth().keys().next().unwrap().clone();
+    world.photos.fault(&victim, PhotoFault::StatusOnce(500));
+    let done = world.media(6);
+    assert_eq!(
+        (&done["Fetched"], &done["Failed"]),
+        (&(count - 1).into(), &1.into())
+    );
+    // Each file was asked for once, by a URL that was listed in this run; each listing too.
+    assert_eq!(world.photos.requests().len() as u64, count);
+    let asked = world.server.request_lines();
+    let asked: Vec<_> = asked.iter().filter(|l| l.contains("/Property(")).collect();
+    assert!(
+        asked.iter().all(|l| l.contains("$expand=Media")),
+        "{asked:?}"
+    );
+    assert!(asked.len() <= 10, "{asked:?}");
+    // The try that failed has used its URL: the next run asks for another, though it is young.
+    assert_eq!(world.media(0)["Fetched"], 1);
+    assert_eq!(world.photos.requests().len() as u64, count + 1);
+    world.compare();
+}
+
+#[test]
+fn a_url_that_dies_is_asked_for_again_on_every_answer_that_may_mean_so() {
+    for status in [401, 403, 404, 410, 429] {
+        let world = World::ruled(6, true, "via = \"navigation\"\nurl_seconds = 3600");
+        world.run(&["sync", "Property"], 0);
+        let victim = world.truth().keys().next().unwrap().clone();
+        world.photos.fault(&victim, PhotoFault::StatusOnce(status));
+        let done = world.media(0);
+        assert_eq!(done["Fetched"], world.truth().len() as u64, "{status}");
+        world.compare();
+    }
+    // Where URLs do not die, 429 is what it says: the host wants to be left alone.
+    let world = World::ruled(6, true, "via = \"navigation\"");
+    world.run(&["sync", "Property"], 0);
+    let victim = world.truth().keys().next().unwrap().clone();
+    world.photos.fault(&victim, PhotoFault::StatusOnce(429));
+    let done = world.media(6);
+    assert_eq!((&done["Failed"], &done["Parked"]), (&1.into(), &0.into()));
+    let asked = world.server.request_lines();
+    assert!(!asked.iter().any(|l| l.contains("/Media")), "{asked:?}");
+}
+
+#[test]
+fn a_feed_that_is_down_costs_no_file_a_strike() {
+    let world = World::ruled(30, true, "via = \"navigation\"\nurl_seconds = 1");
+    world.run(&["sync", "Property"], 0);
+    std::thread::sleep(Duration::from_secs(1));
+    // The feed does not let us in any more; the photos are there.
+    let mut refused = world.command(&["media", "sync", "--jobs", "1"]);
+    let output = refused
+        .env("RELIST_TOKEN", "another-token")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(6));
+    // It was asked three times, not once for each listing.
+    let asked = world.server.request_lines();
+    assert_eq!(asked.iter().filter(|l| l.contains("/Media")).count(), 3);
+    assert!(world.photos.requests().is_empty());
+    assert!(
+        world
+            .entries()
+            .iter()
+            .all(|e| e.strikes == 0 && e.state == MediaState::Wanted)
+    );
+    world.media(0);
+    world.compare();
+}
+
+/// MLS Grid wants the token as the User-Agent of a download: its own host gets it, and no other.
+#[test]
+fn the_token_is_the_user_agent_for_the_providers_own_host_alone() {
+    let photos = Photos::start().unwrap();
+    let base = photos.base_url();
+    let other = base.replace("127.0.0.1", "localhost");
+    let alter = photos.alter_by(move |name, answer| {
+        let own = name.bytes().map(u32::from).sum::<u32>().is_multiple_of(2);
+        format!("{}{name}?sig={answer}", if own { &base } else { &other })
+    });
+    let rules = "via = \"expand\"\nuser_agent = \"{token}\"\nuser_agent_hosts = [\"127.0.0.1\"]";
+    let profile = PROFILE.replace("via = \"navigation\"", rules);
+    let world = World::by(20, &profile, "", photos, alter);
+    world.run(&["sync", "Property"], 0);
+    world.media(0);
+    let (mut own, mut others) = (0, 0);
+    for request in world.photos.requests() {
+        let agent = request.header("user-agent").unwrap();
+        if request.header("host").unwrap().starts_with("127.0.0.1") {
+            assert_eq!(agent, world.server.token());
+            own += 1;
+        } else {
+            assert!(agent.starts_with("relist/"), "{agent}");
+            others += 1;
+        }
+        assert_eq!(request.header("authorization"), None);
+    }
+    assert!(own > 5 && others > 5, "{own} {others}");
+}
+
+#[test]
+fn files_have_a_quota_that_the_next_run_knows() {
+    let rules = "via = \"navigation\"\n[media.quota]\nwindows = [{ per = \"day\", requests = 7 }]";
+    let world = World::ruled(20, true, rules);
+    world.run(&["sync", "Property"], 0);
+    let done = world.media(6);
+    assert_eq!(done["Fetched"], 7, "{done}");
+    assert!(
+        done["Left"].as_u64().unwrap() > 0 && done["Parked"] == 0,
+        "{done}"
+    );
+    assert_eq!(world.media(6)["Fetched"], 0);
+    assert_eq!(world.photos.requests().len(), 7);
+    // Pages have windows of their own.
+    world.run(&["sync", "Property", "--full"], 0);
+}
+
+#[test]
+fn others_write_while_files_are_fetched_and_the_run_is_in_the_report() {
+    let world = World::new(40, true);
+    world.run(&["sync", "Property"], 0);
+    world.photos.delay(Duration::from_millis(100));
+    let mut child = world
+        .command(&["media", "sync", "--jobs", "1"])
+        .spawn()
+        .unwrap();
+    while world.photos.requests().len() < 3 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended early");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for _ in 0..3 {
+        world.run(&["sync", "Property"], 0);
+        world.run(&["query", "Property", "--top", "1"], 0);
+        world.run(&["status"], 0);
+    }
+    assert!(
+        child.try_wait().unwrap().is_none(),
+        "it must still be at work"
+    );
+    world.photos.delay(Duration::ZERO);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    world.compare();
+    world.run(&["verify"], 0);
+    let output = world
+        .command(&["report", "--resource", "Media", "-o", "ndjson"])
+        .output();
+    let text = String::from_utf8(output.unwrap().stdout).unwrap();
+    let run: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    let count = world.truth().len() as u64;
+    assert_eq!(
+        (&run["Kind"], &run["Outcome"]),
+        (&"media".into(), &"complete".into())
+    );
+    assert_eq!(
+        (&run["Records"], &run["New"]),
+        (&count.into(), &count.into())
+    );
+    assert_eq!(run["Requests"], count);
+    assert!(run["Bytes"].as_u64().unwrap() > 0 && run["Finished"].is_string());
+    // A run that could not fetch all says so, also afterwards.
+    world.play(Event::ChangePhotos, 3);
+    world.run(&["sync", "Property"], 0);
+    world.photos.fault("", PhotoFault::Status(500));
+    world.media(6);
+    let run = world.run(&["report", "--resource", "Media", "--last", "1"], 0);
+    assert_eq!(run["Outcome"], "degraded");
+    assert!(
+        run["Reason"]
+            .as_str()
+            .unwrap()
+            .contains("could not be fetched"),
+        "{run}"
+    );
 }
 
 /// `RELIST_MEDIA_KILLS` sets how many times (25). The moments come from a seed that is printed.

@@ -52,7 +52,7 @@ fn ok(folder: &Path, args: &[&str]) -> String {
 struct Feed {
     market: Arc<Mutex<Market>>,
     /// Serves as long as it is here.
-    _server: Server,
+    server: Server,
     away: Arc<AtomicBool>,
     folder: tempfile::TempDir,
 }
@@ -80,7 +80,7 @@ impl Feed {
         std::fs::write(folder.path().join("relist.toml"), config).unwrap();
         Feed {
             market,
-            _server: server,
+            server,
             away,
             folder,
         }
@@ -225,6 +225,74 @@ fn it_syncs_again_and_again_through_an_outage_and_ends_when_told_to() {
     let list: Value = serde_json::from_str(&list).unwrap();
     assert_eq!(list[0]["When"], "every 1 s");
     assert!(list[0]["Runs"].as_u64() > Some(5), "{list}");
+}
+
+/// A feed whose server is gone, and one that fails, cost a run and not the schedule.
+#[test]
+fn a_server_that_is_gone_or_broken_costs_a_run_and_not_the_schedule() {
+    let feed = Feed::new(EVERY_SECOND, Duration::ZERO);
+    ok(feed.path(), &["sync"]);
+    let file = feed.path().join("relist.toml");
+    let there = std::fs::read_to_string(&file).unwrap();
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = gone.local_addr().unwrap();
+    drop(gone);
+    let broken = Server::start(
+        Arc::clone(&feed.market),
+        Options {
+            intercept: Some(Box::new(|_| Some(Response::error(500, "broken")))),
+            ..Options::default()
+        },
+    )
+    .unwrap();
+    let base = feed.server.base_url();
+    for (url, says) in [
+        (format!("http://{nobody}/reso/odata"), "refused"),
+        (broken.base_url(), "500"),
+    ] {
+        std::fs::write(&file, there.replace(&base, &url)).unwrap();
+        let mut scheduler = feed.start();
+        feed.until("a failure", |feed| {
+            feed.job("incremental")["Failures"].as_u64() >= Some(1)
+        });
+        let failed = feed.job("incremental");
+        assert_eq!(failed["ExitCode"], 3, "{failed}");
+        let message = failed["Message"].as_str().unwrap();
+        assert!(message.to_lowercase().contains(says), "{message}");
+        assert!(scheduler.runs(), "{}", feed.log());
+        // Monitors see it: the job in words, the age by the exit code, the failure in the report.
+        // The words are those of a moment when it does not try again.
+        feed.until("the failure in words", |feed| {
+            let words = ok(feed.path(), &["status", "-o", "table"]);
+            words.contains("job incremental  FAILED")
+        });
+        let stale = done(feed.path(), &["status", "--max-age", "1s"]);
+        assert_eq!(stale.status.code(), Some(6), "{}", text(&stale));
+        let report = ok(feed.path(), &["report", "--last", "3", "-o", "ndjson"]);
+        assert!(report.contains("\"Outcome\":\"failed\""), "{report}");
+        // The feed is back: the same schedule goes on with it.
+        std::fs::write(&file, &there).unwrap();
+        let (code, _) = scheduler.stop("-TERM");
+        assert_eq!(code, Some(0));
+        let scheduler = feed.start();
+        feed.until("a success", |feed| feed.job("incremental")["ExitCode"] == 0);
+        scheduler.stop("-TERM");
+        ok(feed.path(), &["status", "--max-age", "1h"]);
+    }
+}
+
+#[test]
+fn a_job_whose_words_are_in_quotes_runs() {
+    let jobs = "[[job]]\nname = \"export\"\nevery = \"1s\"\n\
+        run = \"\"\"export Member --to 'all members.csv' --force --filter \"MemberFullName ne 'a b'\"\"\"\"\n";
+    let feed = Feed::new(jobs, Duration::ZERO);
+    ok(feed.path(), &["sync", "Member"]);
+    let scheduler = feed.start();
+    feed.until("an export", |feed| feed.job("export")["ExitCode"] == 0);
+    scheduler.stop("-TERM");
+    assert!(feed.path().join("all members.csv").exists());
+    let list = ok(feed.path(), &["schedule", "list", "-o", "ndjson"]);
+    assert!(list.contains("'all members.csv'"), "{list}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use ::url::Url;
 use relist::error::{SourceError, SourceErrorKind};
+use relist::keycode::Key;
 use relist::source::{Page, PageRequest, PageSource, QueryOptions, Traffic};
 use relist::value::Value;
 
@@ -165,10 +166,27 @@ impl WebApi {
 
     /// Fetches one entity by its key.
     pub fn entity(&self, resource: &str, key: &Value<'_>) -> Result<Page, SourceError> {
-        let url = self
-            .root
-            .entity(&self.profile.rules(resource).path, key, None);
+        let path = entity_set(&self.profile, resource);
+        let url = self.root.entity(&path, key, None);
         self.page(&self.built(resource, url)?, Ask::JSON)
+    }
+
+    /// Fetches one entity by its key, with what the provider wants in every query, and with what
+    /// a navigation property leads to.
+    pub(crate) fn entity_with(
+        &self,
+        resource: &str,
+        key: &Value<'_>,
+        expand: Option<&str>,
+    ) -> Result<Page, SourceError> {
+        let path = entity_set(&self.profile, resource);
+        let url = self.root.entity(&path, key, None);
+        let mut url = self.built(resource, url)?;
+        let expand = expand.map(|name| ("$expand".to_owned(), name.to_owned()));
+        let pairs = expand.into_iter().chain(self.profile.query.clone());
+        let query = crate::url::pairs(pairs);
+        url.set_query(Some(query.as_str()).filter(|query| !query.is_empty()));
+        self.page(&url, Ask::JSON)
     }
 
     /// Fetches what a navigation property of an entity leads to: `Property(123)/Media`.
@@ -180,8 +198,8 @@ impl WebApi {
         key: &Value<'_>,
         navigation: &str,
     ) -> Result<Page, SourceError> {
-        let path = &self.profile.rules(resource).path;
-        let url = self.root.entity(path, key, Some(navigation));
+        let path = entity_set(&self.profile, resource);
+        let url = self.root.entity(&path, key, Some(navigation));
         self.page(&self.built(resource, url)?, Ask::JSON)
     }
 
@@ -493,6 +511,20 @@ impl PageSource for WebApi {
         }
     }
 
+    fn holds(&mut self, resource: &str, key: &Key) -> Result<Option<bool>, SourceError> {
+        let literal = match key {
+            Key::Int(key) => Value::Int(*key),
+            Key::Str(key) => Value::str(key),
+        };
+        match self.entity(resource, &literal) {
+            Ok(page) => Ok(Some(holds_one(&page.body))),
+            Err(e) if e.kind == SourceErrorKind::NotFound => Ok(Some(false)),
+            // Not every server has entities by key.
+            Err(e) if e.kind == SourceErrorKind::Refused => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     fn traffic(&self) -> Traffic {
         let counters = self.transport.stats.snapshot();
         Traffic {
@@ -504,6 +536,15 @@ impl PageSource for WebApi {
     }
 }
 
+/// Whether an answer about one key has a record: some servers answer with a list.
+fn holds_one(body: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct List {
+        value: Vec<serde::de::IgnoredAny>,
+    }
+    serde_json::from_slice::<List>(body).map_or(true, |list| !list.value.is_empty())
+}
+
 /// How an attempt ended without an answer.
 enum Ended {
     /// The server or the network failed it.
@@ -512,6 +553,13 @@ enum Ended {
     Renewed,
     /// It is over, whatever the policy says.
     Over(SourceErrorKind, String),
+}
+
+/// The entity set that single entities are asked of: `Property`, where the walk has a path of its
+/// own such as `Property/replication`.
+fn entity_set(profile: &Profile, resource: &str) -> String {
+    let path = profile.rules(resource).path;
+    path.split('/').next().unwrap_or(&path).to_owned()
 }
 
 /// Whether a query wants keys and stamps and nothing else.
@@ -565,6 +613,13 @@ mod tests {
             {"name":"Member","kind":"EntitySet"}]}"#;
         assert_eq!(entity_sets(body).unwrap(), ["Property", "Member"]);
         assert!(entity_sets(b"{}").unwrap_err().contains("service root"));
+    }
+
+    #[test]
+    fn an_empty_list_is_no_record() {
+        assert!(!holds_one(br#"{"@odata.context":"x","value":[]}"#));
+        assert!(holds_one(br#"{"value":[{"ListingKey":"1"}]}"#));
+        assert!(holds_one(br#"{"ListingKey":"1"}"#));
     }
 
     #[test]

@@ -9,26 +9,29 @@ use std::fmt;
 use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use ::url::{Host, Url};
-use relist::error::{SourceError, SourceErrorKind};
-use relist::keycode::Key;
-use relist::media::{FetchError, FetchErrorKind, Fetched, MediaFetcher, MediaLister};
-use relist::source::{PageRequest, PageSource as _};
-use relist::value::Value;
+use relist::media::{FetchError, FetchErrorKind, Fetched, MediaFetcher};
+use relist::source::Traffic;
 use reqwest::blocking::{Client, Response};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{self, HeaderName, HeaderValue};
 
-use crate::client::WebApi;
 use crate::error::ConfigError;
 use crate::guard::{MediaGuard, matches, refused};
 use crate::media::MediaRules;
+use crate::quota::{Quota, QuotaError};
 use crate::retry;
+use crate::stats::Stats;
 use crate::token::Token;
 use crate::transport::Network;
+
+/// A longer wait for the quota is left to the next run.
+const LONGEST_WAIT: Duration = Duration::from_mins(65);
+/// How long a stop goes unseen while a quota is waited for.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// How long and how much, at most, for one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +68,8 @@ pub struct MediaClient {
     /// The User-Agent for the provider's own hosts.
     agent: Option<HeaderValue>,
     checked: Option<Arc<Checked>>,
+    quota: Mutex<Quota>,
+    stats: Stats,
     stop: Arc<AtomicBool>,
 }
 
@@ -143,8 +148,47 @@ impl MediaClient {
             limits,
             agent,
             checked,
+            quota: Mutex::new(Quota::new(&rules.quota)),
+            stats: Stats::default(),
             stop,
         })
+    }
+
+    /// Asks this quota before each file: one that was opened from a file knows what earlier
+    /// processes spent.
+    #[must_use]
+    pub fn with_quota(mut self, quota: Quota) -> Self {
+        self.quota = Mutex::new(quota);
+        self
+    }
+
+    /// Waits until the quota lets a file through, if that is not too long.
+    fn admitted(&self) -> Result<(), FetchError> {
+        loop {
+            let asked = self.quota().ask(SystemTime::now());
+            let (wait, why) = match asked {
+                Ok(()) => return Ok(()),
+                Err(QuotaError::Held { wait, why }) => (wait, why),
+                Err(error) => return Err(fault(FetchErrorKind::Host(None), error.to_string())),
+            };
+            if wait > LONGEST_WAIT {
+                let reason = format!("{why}; the next may go in {}", retry::human(wait));
+                return Err(fault(FetchErrorKind::Host(Some(wait.as_secs())), reason));
+            }
+            let begun = Instant::now();
+            while begun.elapsed() < wait {
+                if self.stop.load(Ordering::Relaxed) {
+                    return Err(fault(FetchErrorKind::Stopped, "stopped"));
+                }
+                let left = wait.saturating_sub(begun.elapsed());
+                std::thread::sleep(left.min(GLANCE));
+            }
+            self.stats.waited(begun.elapsed());
+        }
+    }
+
+    fn quota(&self) -> MutexGuard<'_, Quota> {
+        self.quota.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Resolves a URL's name and lets only addresses through that may be connected to.
@@ -242,13 +286,45 @@ impl MediaFetcher for MediaClient {
         if self.stop.load(Ordering::Relaxed) {
             return Err(fault(FetchErrorKind::Stopped, "stopped"));
         }
-        let deadline = Instant::now() + self.limits.total;
         let url = self
             .guard
             .url(url)
             .map_err(|reason| fault(FetchErrorKind::Url, reason))?;
         self.look_up(&url)?;
-        let mut response = self.send(&url, etag)?;
+        self.admitted()?;
+        self.stats.request(false);
+        let deadline = Instant::now() + self.limits.total;
+        let fetched = self.fetch_admitted(&url, etag, deadline);
+        let bytes = match &fetched {
+            Ok(Fetched::Body { bytes, .. }) => bytes.len(),
+            _ => 0,
+        };
+        self.stats.received(bytes);
+        self.quota()
+            .answered(SystemTime::now(), bytes as u64, |_| None);
+        fetched
+    }
+
+    fn traffic(&self) -> Traffic {
+        let counters = self.stats.snapshot();
+        Traffic {
+            requests: counters.requests,
+            retries: counters.retries,
+            bytes: counters.bytes,
+            waited: counters.waited,
+        }
+    }
+}
+
+impl MediaClient {
+    /// Fetches a file by a URL that may be asked, at a time when it may be.
+    fn fetch_admitted(
+        &self,
+        url: &Url,
+        etag: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Fetched, FetchError> {
+        let mut response = self.send(url, etag)?;
         let peer = response.remote_addr().map(|address| address.ip());
         if let (Some(address), true) = (peer, self.checked.is_some()) {
             self.check_peer(address)?;
@@ -291,10 +367,14 @@ fn status_fault(response: &Response, status: u16) -> FetchError {
     let kind = match status {
         401 | 403 | 404 | 410 => FetchErrorKind::Expired,
         408 | 429 | 503 => {
+            let kind = |wait| match status {
+                429 => FetchErrorKind::Throttled(wait),
+                _ => FetchErrorKind::Host(wait),
+            };
             let value = response.headers().get(header::RETRY_AFTER);
             let value = value.and_then(|v| v.to_str().ok()).unwrap_or_default();
             let wait = retry::retry_after(value, SystemTime::now());
-            FetchErrorKind::Host(wait.map(|w| w.as_secs()))
+            kind(wait.map(|w| w.as_secs()))
         }
         500..=599 => FetchErrorKind::Server,
         300..=399 => {
@@ -359,39 +439,4 @@ fn build(
         builder = builder.tls_certs_merge(certificates);
     }
     builder.build().map_err(wrong("the media client"))
-}
-
-/// Pages of one record's media, at most: a listing has tens of photos.
-const MOST_PAGES: usize = 100;
-
-impl MediaLister for WebApi {
-    fn list(&self, resource: &str, key: &Key) -> Result<Vec<Vec<u8>>, SourceError> {
-        #[derive(serde::Deserialize)]
-        struct Linked {
-            #[serde(rename = "@odata.nextLink")]
-            next: Option<String>,
-        }
-        let value = match key {
-            Key::Int(key) => Value::Int(*key),
-            Key::Str(key) => Value::str(key),
-        };
-        let mut page = self.navigation(resource, &value, "Media")?;
-        let mut bodies = Vec::new();
-        let mut api = self.clone();
-        loop {
-            let linked: Option<Linked> = serde_json::from_slice(&page.body).ok();
-            let link = linked.and_then(|l| l.next).or(page.next_link);
-            bodies.push(page.body);
-            let Some(link) = link else { return Ok(bodies) };
-            if bodies.len() == MOST_PAGES {
-                return Err(SourceError {
-                    kind: SourceErrorKind::Malformed,
-                    request: page.origin,
-                    reason: format!("its media have no end after {MOST_PAGES} pages"),
-                });
-            }
-            let resource = "Media".to_owned();
-            page = api.fetch(&PageRequest::Next { resource, link })?;
-        }
-    }
 }

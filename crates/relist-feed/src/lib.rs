@@ -32,6 +32,7 @@ mod transport;
 mod authority;
 mod keylist;
 mod client;
+mod lister;
 mod guard;
 mod fetch;
 mod webhook;
@@ -46,7 +47,7 @@ pub use guard::MediaGuard;
 pub use media::{MediaRules, MediaVia};
 pub use profile::{
     Auth, Cursor, Deletes, EnumLiterals, Filters, FlagValue, Paging, Profile, ResourceProfile,
-    ResourceRules, SendCredentials, Walk,
+    ResourceRules, SendCredentials, Walk, without_values,
 };
 pub use quota::{HeaderRule, Per, Quota, QuotaError, QuotaRules, Usage, WindowRule};
 pub use retry::{Clock, RetryPolicy, SystemClock};

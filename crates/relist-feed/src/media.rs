@@ -9,7 +9,8 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct MediaRules {
-    /// How a listing's media are had.
+    /// How the media of one record are asked for, where they are not in the store, or where a URL
+    /// of theirs is used up.
     pub via: MediaVia,
     /// The listing's timestamp that moves when its photos change; it may be the only one that
     /// does.
@@ -19,6 +20,8 @@ pub struct MediaRules {
     pub count_field: String,
     /// The entity set of media, also where it is not asked directly.
     pub resource: String,
+    /// Its field that holds the key of the record that a medium is of.
+    pub record_field: String,
     /// The navigation property of a listing that leads to its media.
     pub navigation: String,
     /// The media's field with the file's URL.
@@ -39,19 +42,19 @@ pub struct MediaRules {
     pub quota: crate::quota::QuotaRules,
 }
 
-/// How a listing's media are had.
+/// How the media of one record are asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum MediaVia {
-    /// By `$expand` on the listing.
+    /// By `$expand` on the record: `Property(123)?$expand=Media`.
     #[default]
     Expand,
-    /// In the listing itself, whether asked for or not.
+    /// In the record itself, whether asked for or not: `Property(123)`.
     Inline,
-    /// By the listing's navigation property: `Property(123)/Media`.
+    /// By the record's navigation property: `Property(123)/Media`.
     Navigation,
-    /// By a query of the entity set of media.
+    /// By a query of the entity set of media: `Media?$filter=ResourceRecordKey eq '123'`.
     Resource,
 }
 
@@ -63,6 +66,7 @@ impl Default for MediaRules {
             cursor_field: "PhotosChangeTimestamp".to_owned(),
             count_field: "PhotosCount".to_owned(),
             resource: "Media".to_owned(),
+            record_field: "ResourceRecordKey".to_owned(),
             navigation: "Media".to_owned(),
             url_field: "MediaURL".to_owned(),
             url_seconds: None,

@@ -35,6 +35,7 @@ impl Profile {
             fraction_digits: self.cursor.fraction_digits,
             events: event_feed(&rules.deletes),
             gone: gone_mark(&rules.deletes),
+            gone_visible_days: visible_days(&rules.deletes),
             deletes: deleted_feed(rules.deletes),
             filter: None,
             initial_filter: initial.filter(None, true)?,
@@ -58,6 +59,13 @@ fn gone_mark(deletes: &Deletes) -> Option<GoneMark> {
         field: field.clone(),
         value,
     })
+}
+
+fn visible_days(deletes: &Deletes) -> Option<u32> {
+    match deletes {
+        Deletes::Flag { visible_days, .. } => *visible_days,
+        _ => None,
+    }
 }
 
 fn event_feed(deletes: &Deletes) -> Option<EventFeed> {
@@ -139,6 +147,16 @@ mod tests {
     }
 
     #[test]
+    fn how_long_a_deletion_is_shown_is_the_profile_s() {
+        let mut profile = Profile::named("mlsgrid").unwrap();
+        profile
+            .variables
+            .insert("system".to_owned(), "x".to_owned());
+        let policy = profile.policy("Property").unwrap();
+        assert_eq!(policy.gone_visible_days, Some(7));
+    }
+
+    #[test]
     fn a_flag_in_the_record_is_a_mark() {
         let mut profile = Profile::named("generic-reso").unwrap();
         profile.deletes = Deletes::Flag {
@@ -146,7 +164,9 @@ mod tests {
             value: FlagValue::Bool(false),
             visible_days: None,
         };
-        let mark = profile.policy("Property").unwrap().gone.unwrap();
+        let policy = profile.policy("Property").unwrap();
+        assert_eq!(policy.gone_visible_days, None);
+        let mark = policy.gone.unwrap();
         assert_eq!(
             (mark.field.as_str(), mark.value.as_str()),
             ("MlgCanView", "false")

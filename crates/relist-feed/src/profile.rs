@@ -372,7 +372,7 @@ impl Profile {
             origin: origin.to_owned(),
             reason,
         };
-        let profile: Profile = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
+        let profile: Profile = toml::from_str(text).map_err(|e| wrong(in_line(text, &e)))?;
         profile.check().map_err(wrong)?;
         Ok(profile)
     }
@@ -551,6 +551,8 @@ impl Profile {
             }
         }
         self.quota.check()?;
+        let media = self.media.quota.check();
+        media.map_err(|reason| format!("media: {reason}"))?;
         self.check_variables()
     }
 
@@ -559,15 +561,18 @@ impl Profile {
             Auth::Oauth2ClientCredentials { token_url, .. } => Some(token_url),
             Auth::Bearer {} => None,
         };
-        let filters = [&self.filters.every, &self.filters.initial];
-        let filters = filters.into_iter().flatten();
-        let texts = self.base_url.iter().chain(filters).chain(token_url);
-        for text in texts {
-            let mut rest = text.as_str();
+        let texts = [
+            ("base_url", self.base_url.as_ref()),
+            ("filters.every", self.filters.every.as_ref()),
+            ("filters.initial", self.filters.initial.as_ref()),
+            ("auth.token_url", token_url),
+        ];
+        for (place, text) in texts {
+            let mut rest = text.map_or("", String::as_str);
             while let Some((_, name, after)) = next_variable(rest) {
                 if !self.variables.contains_key(name) {
                     return Err(format!(
-                        "{text:?} uses the variable {name:?}, which [variables] does not have"
+                        "`{place}` uses the variable {name:?}, which [variables] does not have"
                     ));
                 }
                 rest = after;
@@ -600,6 +605,37 @@ impl ResourceProfile {
         }
         Ok(())
     }
+}
+
+/// Where a mistake is, and what it is.
+///
+/// The line itself is not shown, nor what stands for a value in it: it may be a secret in the wrong
+/// place.
+fn in_line(text: &str, error: &toml::de::Error) -> String {
+    let start = error.span().map_or(0, |span| span.start);
+    let line = text.get(..start).unwrap_or_default().matches('\n').count() + 1;
+    format!("line {line}: {}", without_values(error.message()))
+}
+
+/// A message of the TOML reader without the values that it quotes: "invalid type: string \"..\", expected",
+/// "unknown variant `..`, expected". The names of fields stay.
+///
+/// For whoever reads a configuration in which a secret may stand in the wrong place.
+pub fn without_values(message: &str) -> String {
+    for (start, what) in [
+        ("invalid type: ", "a value of the wrong type"),
+        ("invalid value: ", "a wrong value"),
+        ("unknown variant ", "a word that is not known here"),
+    ] {
+        if message.starts_with(start) {
+            // The text of a value may hold this too; what was expected is at the end.
+            return match message.rsplit_once(", expected ") {
+                Some((_, expected)) => format!("{what}; expected {expected}"),
+                None => what.to_owned(),
+            };
+        }
+    }
+    message.to_owned()
 }
 
 /// Splits a text at its first `{name}`.
@@ -726,12 +762,70 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_in_the_wrong_place_is_not_shown() {
+        let good = include_str!("../profiles/generic-reso.toml");
+        let canary = "s3cret-canary";
+        for (from, to) in [
+            ("walk = \"nextlink\"", "walk = \"CANARY\""),
+            ("walk = \"nextlink\"", "walk = \"x, expected CANARY\""),
+            (
+                "walk = \"nextlink\"",
+                "walk = \"nextlink\"\npage_size = \"CANARY\"",
+            ),
+            (
+                "walk = \"nextlink\"",
+                "walk = \"nextlink\"\norderby = \"CANARY\"",
+            ),
+            (
+                "walk = \"nextlink\"",
+                "walk = \"nextlink\"\ntoken = \"CANARY\"",
+            ),
+            (
+                "walk = \"nextlink\"",
+                "walk = \"nextlink\"\nuser_agent = \"CANARY",
+            ),
+            (
+                "walk = \"nextlink\"",
+                "walk = \"nextlink\"\nuser_agent = CANARY",
+            ),
+            (
+                "walk = \"nextlink\"",
+                "walk = \"nextlink\"\nquery = \"CANARY\"",
+            ),
+            (
+                "walk = \"nextlink\"",
+                "base_url = \"https://u:CANARY@{host}/\"\nwalk = \"nextlink\"",
+            ),
+            ("kind = \"bearer\"", "kind = \"CANARY\""),
+            ("kind = \"bearer\"", "kind = \"bearer\"\ntoken = \"CANARY\""),
+            ("kind = \"bearer\"", "CANARY"),
+            ("by = \"reconcile\"", "by = \"CANARY\""),
+            ("fraction_digits = 3", "fraction_digits = \"CANARY\""),
+        ] {
+            let text = good.replace(from, &to.replace("CANARY", canary));
+            let error = Profile::from_toml(&text, "my.toml").unwrap_err();
+            let (shown, debug) = (error.to_string(), format!("{error:?}"));
+            assert!(!shown.contains(canary), "{to}: {shown}");
+            assert!(!debug.contains(canary), "{to}: {debug}");
+            assert!(shown.contains("my.toml"), "{to}: {shown}");
+        }
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let good = include_str!("../profiles/generic-reso.toml");
         for (from, to, expect) in [
-            ("walk = \"nextlink\"", "walk = \"offset\"", "offset"),
+            (
+                "walk = \"nextlink\"",
+                "walk = \"offset\"",
+                "line 6: a word that is not known",
+            ),
             ("paging = \"prefer\"", "pagging = \"prefer\"", "pagging"),
-            ("by = \"reconcile\"", "by = \"magic\"", "magic"),
+            (
+                "by = \"reconcile\"",
+                "by = \"magic\"",
+                "expected one of `none`",
+            ),
             (
                 "by = \"reconcile\"",
                 "by = \"reconcile\"\nfield = \"x\"",

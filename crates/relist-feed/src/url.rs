@@ -86,15 +86,10 @@ impl ServiceRoot {
         extra: impl Iterator<Item = (String, String)>,
     ) -> Result<Url, String> {
         let mut text = encode_path(path)?;
-        let mut separator = '?';
-        for (name, value) in query_pairs(options).chain(extra) {
-            text.push(separator);
-            text.push_str(&encode(&name, |b| b == b'$'));
-            text.push('=');
-            text.push_str(&encode(&value, |b| {
-                matches!(b, b'(' | b')' | b',' | b':' | b'/')
-            }));
-            separator = '&';
+        let query = pairs(query_pairs(options).chain(extra));
+        if !query.is_empty() {
+            text.push('?');
+            text.push_str(&query);
         }
         self.below(&text)
     }
@@ -173,6 +168,22 @@ impl ServiceRoot {
         }
         Ok(())
     }
+}
+
+/// Query options, encoded: what stands behind the question mark.
+pub(crate) fn pairs(pairs: impl Iterator<Item = (String, String)>) -> String {
+    let mut text = String::new();
+    for (name, value) in pairs {
+        if !text.is_empty() {
+            text.push('&');
+        }
+        text.push_str(&encode(&name, |b| b == b'$'));
+        text.push('=');
+        text.push_str(&encode(&value, |b| {
+            matches!(b, b'(' | b')' | b',' | b':' | b'/')
+        }));
+    }
+    text
 }
 
 /// A link such as `replication?next=2` of the walk `Property/replication` is relative to the

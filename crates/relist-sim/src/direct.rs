@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use relist::error::{SourceError, SourceErrorKind};
+use relist::keycode::Key;
 use relist::source::{Page, PageRequest, PageSource, QueryOptions};
 use relist::value::DateTime;
 
@@ -154,6 +155,30 @@ impl PageSource for Direct {
             server_time,
             next_link: None,
         })
+    }
+
+    fn holds(&mut self, resource: &str, key: &Key) -> Result<Option<bool>, SourceError> {
+        let literal = encode(&key.to_literal());
+        let target = format!("{}/{resource}({literal})", self.root());
+        let response = self.get(&target, None);
+        let fail = |kind, reason: &str| SourceError {
+            kind,
+            request: format!("GET {target}"),
+            reason: reason.to_owned(),
+        };
+        if broken(&response) {
+            let reason = "the answer did not come whole";
+            return Err(fail(SourceErrorKind::Unavailable, reason));
+        }
+        match (response.status, kind_of(response.status, false)) {
+            (200, _) => match serde_json::from_slice::<serde_json::Value>(&response.body) {
+                Ok(entity) if entity.is_object() => Ok(Some(true)),
+                _ => Err(fail(SourceErrorKind::Malformed, "not an entity")),
+            },
+            (_, SourceErrorKind::NotFound) => Ok(Some(false)),
+            (_, SourceErrorKind::Refused) => Ok(None),
+            (status, kind) => Err(fail(kind, &format!("status {status}"))),
+        }
     }
 }
 

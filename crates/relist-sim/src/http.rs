@@ -48,9 +48,9 @@ impl Request {
             .collect()
     }
 
-    /// `GET /Property?$top=1`: what a test compares with.
+    /// `GET /Property?$top=1`, percent-decoded: what a test compares with.
     pub fn line(&self) -> String {
-        format!("{} {}", self.method, self.target)
+        format!("{} {}", self.method, decode(&self.target))
     }
 }
 

@@ -95,10 +95,7 @@ impl Server {
     /// The requests that came so far as `GET /target`, percent-decoded.
     pub fn request_lines(&self) -> Vec<String> {
         let requests = lock(&self.shared.requests);
-        requests
-            .iter()
-            .map(|r| crate::http::decode(&r.line()))
-            .collect()
+        requests.iter().map(crate::http::Request::line).collect()
     }
 }
 

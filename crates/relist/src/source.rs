@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::SourceError;
+use crate::keycode::Key;
 use crate::value::DateTime;
 
 /// A source of OData pages: a live server, saved files, or a simulator.
@@ -12,6 +13,16 @@ use crate::value::DateTime;
 pub trait PageSource: Send {
     /// Fetches one page, whole.
     fn fetch(&mut self, request: &PageRequest) -> Result<Page, SourceError>;
+
+    /// Whether the feed has the record of that key, by a request for the entity itself:
+    /// `Property(123)`. `None` when the source has no such request, or the feed refuses it.
+    ///
+    /// It is the second evidence for a deletion: a query that finds nothing may be a query gone
+    /// wrong.
+    fn holds(&mut self, resource: &str, key: &Key) -> Result<Option<bool>, SourceError> {
+        let _ = (resource, key);
+        Ok(None)
+    }
 
     /// What it has cost so far, for run reports. Each number only grows.
     fn traffic(&self) -> Traffic {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use relist::error::{Result, SourceError};
 use relist::ingest::DeletedFeed;
+use relist::keycode::Key;
 use relist::schema::Schema;
 use relist::source::{Page, PageRequest, PageSource};
 use relist::store::{Operation, Outcome, RunReport, Snapshot, Store};
@@ -30,6 +31,8 @@ struct Turns {
     /// The thread that was given a page to apply, and how many transactions there were then.
     given: Option<(ThreadId, u64)>,
     crash_at: Option<u64>,
+    /// Where requests are told.
+    told: Option<Arc<Mutex<Vec<String>>>>,
 }
 
 #[derive(Default)]
@@ -73,14 +76,25 @@ impl PageSource for Turns {
         let turn = me != self.main && !keys_only(request);
         self.given = turn.then_some((me, *done));
         drop(done);
-        self.inner.fetch(request)
+        let result = self.inner.fetch(request);
+        if let Some(told) = &self.told {
+            told.lock().unwrap().push(match &result {
+                Ok(page) => format!("    {}: {} bytes", page.origin, page.body.len()),
+                Err(error) => format!("    {error}"),
+            });
+        }
+        result
+    }
+
+    fn holds(&mut self, resource: &str, key: &Key) -> Result<Option<bool>, SourceError> {
+        self.inner.holds(resource, key)
     }
 }
 
 fn keys_only(request: &PageRequest) -> bool {
     match request {
         PageRequest::Query { options, .. } => options.select.is_some(),
-        PageRequest::Next { link, .. } => link.contains("$select"),
+        PageRequest::Next { link, .. } => link.contains("$select") || link.contains("%24select"),
     }
 }
 
@@ -111,6 +125,8 @@ pub struct World {
     pub struck: u64,
     /// What happened, in words.
     pub trace: Vec<String>,
+    /// Whether each request is told, too.
+    pub tells_requests: bool,
 }
 
 impl World {
@@ -157,6 +173,7 @@ impl World {
             syncs: 0,
             crashes: 0,
             struck: 0,
+            tells_requests: false,
         };
         let metadata = world
             .direct(None, 0)
@@ -253,6 +270,7 @@ impl World {
     /// One sync; `None` when the process died.
     fn sync(&mut self, how: &Attempt, strike: Option<&Arc<Strike>>) -> Option<Result<RunReport>> {
         self.syncs += 1;
+        let told = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::new(Shared::default());
         let mut source = Turns {
             inner: self.direct(strike, how.acts),
@@ -260,6 +278,7 @@ impl World {
             main: std::thread::current().id(),
             given: None,
             crash_at: how.crash_at,
+            told: self.tells_requests.then(|| Arc::clone(&told)),
         };
         let (feed, skew) = (Arc::clone(&self.feed), self.manner.skew);
         let now = || Timestamp((i64::from(feed.lock().unwrap().now()) + skew) * 1_000_000);
@@ -286,7 +305,9 @@ impl World {
         };
         let store = self.store.as_ref().unwrap();
         let run = || store.sync("Property", &mut source, &policy, &options, &mut progress);
-        match catch_unwind(AssertUnwindSafe(run)) {
+        let ended = catch_unwind(AssertUnwindSafe(run));
+        self.trace.append(&mut told.lock().unwrap());
+        match ended {
             Ok(result) => Some(result),
             Err(panic) if panic.is::<Crash>() => {
                 self.crashes += 1;
@@ -342,10 +363,9 @@ impl World {
         };
         let walked = matches!(how.mode, SyncMode::Auto | SyncMode::Full);
         if walked && said == "Complete" {
-            // What happens while it lasts may be behind it, within the same second; so may what a
-            // page withheld: a count tells of what was stamped before. The next run reads both.
-            let bound = begin - u32::from(how.acts > 0 || fault.is_some());
-            let lost = self.unkept(&snapshot, bound);
+            // What happens while it lasts may be behind it, within the same second.
+            let bound = begin - u32::from(how.acts > 0);
+            let lost = self.unkept(&snapshot, bound, fault);
             if !lost.is_empty() {
                 problems.push(format!(
                     "{:?} with {} acts and {fault:?}, begun at {begin}, loses:",
@@ -363,13 +383,15 @@ impl World {
     }
 
     /// What a complete run should have brought, and did not.
-    fn unkept(&self, snapshot: &Snapshot, begin: u32) -> Vec<String> {
+    fn unkept(&self, snapshot: &Snapshot, begin: u32, fault: Option<Fault>) -> Vec<String> {
         let feed = self.feed.lock().unwrap();
         let (own, served) = (stored(snapshot), served(&feed.rows.lock().unwrap()));
         let bound = feed
             .told
             .iter()
-            .filter(|(_, told)| told.shows && told.committed <= begin);
+            .filter(|(_, told)| told.shows && told.committed <= begin)
+            // What is stamped in the far future is read by every run; no count tells of it.
+            .filter(|(key, _)| fault.is_none() || !feed.ahead.contains(key));
         let lost = bound.filter(|(key, _)| own.get(key) != served.get(key));
         let mut out: Vec<String> = lost
             .map(|(key, told)| {
@@ -394,9 +416,7 @@ impl World {
         let mut out = Vec::new();
         for change in snapshot.changes(self.sequence).unwrap() {
             let change = change.unwrap();
-            let (Operation::Delete, Some(relist::keycode::Key::Int(key))) =
-                (change.operation, change.key)
-            else {
+            let (Operation::Delete, Some(Key::Int(key))) = (change.operation, change.key) else {
                 continue;
             };
             let withheld = fault == Some(Fault::RowsWithheld) && key % 3 == 0;
@@ -495,7 +515,7 @@ fn fold(snapshot: &Snapshot) {
     let mut live = std::collections::BTreeSet::new();
     for change in snapshot.changes(0).unwrap() {
         let change = change.unwrap();
-        let Some(relist::keycode::Key::Int(key)) = change.key else {
+        let Some(Key::Int(key)) = change.key else {
             continue;
         };
         let fits = match change.operation {

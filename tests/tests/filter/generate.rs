@@ -17,7 +17,7 @@ impl<'b> Bytes<'b> {
         Bytes { bytes }
     }
 
-    fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         let Some((first, rest)) = self.bytes.split_first() else {
             return 0;
         };
@@ -25,11 +25,11 @@ impl<'b> Bytes<'b> {
         usize::from(*first) % n
     }
 
-    fn of<T: Clone>(&mut self, choices: &[T]) -> T {
+    pub(crate) fn of<T: Clone>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())].clone()
     }
 
-    fn chance(&mut self, one_in: usize) -> bool {
+    pub(crate) fn chance(&mut self, one_in: usize) -> bool {
         self.below(one_in) == one_in - 1
     }
 }

@@ -1,19 +1,34 @@
 //! `relist changes`: a line a field change.
 
-use relist::store::{AsOf, Change, Snapshot};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use relist::store::{AsOf, Change, Snapshot, Store};
 use relist::value::Timestamp;
 
+use super::watch::pause;
 use crate::app::App;
-use crate::args::Changes;
+use crate::args::{Changes, Format};
 use crate::change::{self, MEMBERS};
 use crate::failure::{Exit, Failure};
 use crate::moment::{self, Edge};
+
+/// A view of the store is renewed after so long: while it lives, space is not used again.
+const VIEW: Duration = Duration::from_secs(30);
+/// The shortest time between two looks.
+const SHORTEST: Duration = Duration::from_millis(50);
 
 pub(super) fn run(app: &mut App<'_>, args: &Changes) -> Result<Exit, Failure> {
     let since = match &args.since {
         Some(text) => Some(moment::parse("--since", text, Edge::Start, app.now())?),
         None => None,
     };
+    if args.follow && matches!(app.format(), Format::Json | Format::Csv) {
+        return Err(Failure::usage(
+            "what has no end is neither a JSON array nor a CSV file",
+            "-o ndjson gives a line a change",
+        ));
+    }
     let store = app.open()?;
     let snapshot = store.snapshot()?;
     if let Some(name) = &args.resource {
@@ -27,19 +42,24 @@ pub(super) fn run(app: &mut App<'_>, args: &Changes) -> Result<Exit, Failure> {
             snapshot.resolve(AsOf::Instant(Timestamp(at.0.saturating_sub(1))))?
         }
         Some(AsOf::Sequence(sequence)) => sequence,
+        // Who follows wants to see what is new.
+        None if args.follow => snapshot.sequence(),
         None => 0,
     };
+    if args.follow {
+        drop(snapshot);
+        return follow(app, args, &fields, since, store);
+    }
     let mut left = args.top.unwrap_or(u64::MAX);
     let stop = app.environment.stop.clone();
     let mut rows = app.rows(MEMBERS)?;
     'changes: for change in changes(&snapshot, args, since)? {
         let change = change?;
-        let other = |name: &String| *name != change.resource;
-        if args.resource.as_ref().is_some_and(other) {
+        if !is_wanted(&change, args) {
             continue;
         }
         for line in change::lines(&change, &fields) {
-            if left == 0 || stop.load(std::sync::atomic::Ordering::Relaxed) {
+            if left == 0 || stop.load(Ordering::Relaxed) {
                 break 'changes;
             }
             rows.row(&line)?;
@@ -49,6 +69,110 @@ pub(super) fn run(app: &mut App<'_>, args: &Changes) -> Result<Exit, Failure> {
     let cut = rows.finish()?;
     app.note_cut(cut);
     Ok(Exit::Ok)
+}
+
+fn is_wanted(change: &Change, args: &Changes) -> bool {
+    args.resource
+        .as_ref()
+        .is_none_or(|name| *name == change.resource)
+}
+
+/// Prints what there is and what comes, until it is told to end.
+fn follow(
+    app: &mut App<'_>,
+    args: &Changes,
+    fields: &[&str],
+    since: u64,
+    first: Store,
+) -> Result<Exit, Failure> {
+    let every = moment::span("--every", &args.every)?;
+    let every = Duration::from_micros(every.unsigned_abs()).max(SHORTEST);
+    (app.environment.catch_interrupt)(&app.environment.stop);
+    let mut store = Some(first);
+    let mut following = Following {
+        reached: since,
+        left: args.top.unwrap_or(u64::MAX),
+    };
+    while !app.environment.stopped() && following.left > 0 {
+        // Opened anew each time: another process writes to the file, or puts another there.
+        let opened = match store.take() {
+            Some(store) => store,
+            None => app.open()?,
+        };
+        let snapshot = opened.snapshot()?;
+        let last = snapshot.sequence();
+        if last < following.reached {
+            return Err(Failure::failed(
+                format!(
+                    "the store ends at {last}, {} was printed: it is another one",
+                    following.reached
+                ),
+                "say by --since where to begin",
+            ));
+        }
+        following.print(app, args, fields, &snapshot)?;
+        drop(snapshot);
+        if following.reached >= last && following.left > 0 {
+            pause(app, every);
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// How far the changes were printed.
+struct Following {
+    reached: u64,
+    left: u64,
+}
+
+impl Following {
+    /// Prints what one view of the store has, for as long as a view may last.
+    fn print(
+        &mut self,
+        app: &mut App<'_>,
+        args: &Changes,
+        fields: &[&str],
+        snapshot: &Snapshot,
+    ) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let listing = match &args.listing {
+            Some(text) => {
+                let resource = args.resource.as_deref().unwrap_or("Property");
+                Some((resource, snapshot.parse_key(resource, text)?))
+            }
+            None => None,
+        };
+        let stop = app.environment.stop.clone();
+        let (is_text, before) = (app.is_text(), self.reached);
+        for change in snapshot.changes(before)? {
+            let change = change?;
+            if stop.load(Ordering::Relaxed) || begun.elapsed() > VIEW || self.left == 0 {
+                break;
+            }
+            let other = listing.as_ref().is_some_and(|(resource, key)| {
+                change.resource != *resource || change.key.as_ref() != Some(key)
+            });
+            if !other && is_wanted(&change, args) {
+                for line in change::lines(&change, fields) {
+                    if self.left == 0 {
+                        break;
+                    }
+                    if is_text {
+                        writeln!(app.out, "{}", change::sentence(&change, &line))?;
+                    } else {
+                        let mut rows = app.rows(MEMBERS)?;
+                        rows.row(&line)?;
+                        rows.finish()?;
+                    }
+                    self.left -= 1;
+                }
+            }
+            self.reached = change.sequence;
+        }
+        // Whoever reads has what is committed now, not when a buffer is full.
+        app.out.flush()?;
+        Ok(())
+    }
 }
 
 /// The changes of all records, or of one listing.

@@ -144,7 +144,7 @@ fn serve(work: &Work<'_>, take: &Mutex<Receiver<Batch>>, report: &Sender<Finishe
                 std::thread::sleep(FIRST_WAIT * (1 << (attempt - 2).min(DOUBLINGS)));
             }
             let input = input.as_bytes();
-            shell::run(&work.args.exec, &work.directory, &variables, input)
+            shell::run(&work.args.exec, &work.directory, &variables, input, None)
         });
         let finished = Finished {
             number: batch.number,

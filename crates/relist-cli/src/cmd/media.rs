@@ -2,18 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use relist::error::{SourceError, SourceErrorKind};
 use relist::keycode::Key;
-use relist::media::{MediaFiles, MediaOptions, MediaPolicy, MediaReport, OnDelete, Refreshed};
+use relist::media::{
+    InTurns, MediaFiles, MediaLister, MediaOptions, MediaPolicy, MediaReport, MediaStore as _,
+    OnDelete, Refreshed, UrlLife,
+};
+use relist::source::Traffic;
 use relist::store::{MediaEntry, MediaState, Snapshot};
-use relist_feed::{Credentials, MediaClient, MediaGuard, MediaLimits};
+use relist::value::Timestamp;
+use relist_feed::{Credentials, MediaClient, MediaGuard, MediaLimits, WebApi};
 
 use crate::app::App;
 use crate::args::{self, MediaAction, quoted_path};
 use crate::config::{self, Config};
 use crate::failure::{Exit, Failure};
-use crate::feed;
+use crate::feed::{self, QuotaFile};
 use crate::output::{Datum, Member, left, right};
 use crate::progress::Bar;
 use crate::style::{bytes, duration, plural, printable, thousands};
@@ -74,39 +82,34 @@ fn sync(app: &mut App<'_>, args: &args::MediaSync) -> Result<Exit, Failure> {
         Credentials::Token(token) => Some(token.clone()),
         _ => None,
     };
-    let api = feed::connect(app, &config, profile.clone(), credentials)?;
     let mut limits = MediaLimits::default();
     limits.bytes = config.media.max_bytes.unwrap_or(limits.bytes);
     let guard = MediaGuard {
         hosts: config.media.hosts.clone(),
         allow_loopback: config.media.allow_loopback,
     };
+    let (rules, network) = (&profile.media, feed::network(&config)?);
     let stop = Arc::clone(&app.environment.stop);
-    let network = feed::network(&config)?;
-    let client = MediaClient::new(
-        &profile.media,
-        token.as_ref(),
-        guard,
-        limits,
-        &network,
-        stop,
-    )?;
-    let store = app.open_writer()?;
+    let client = MediaClient::new(rules, token.as_ref(), guard, limits, &network, stop)?;
+    let quota = QuotaFile::of_media(app, &profile)?;
+    let client = client.with_quota(quota.open(app.now(), &app.environment.stop)?);
+    let lister = Lister {
+        quota: QuotaFile::of_pages(app, &profile)?,
+        api: feed::client(app, &config, profile.clone(), credentials)?,
+        one: Mutex::new(()),
+        now: app.environment.now,
+        stop: Arc::clone(&app.environment.stop),
+    };
+    let path = app.existing_store()?;
     let folder = folder(app, Some(&config), args.dir.as_deref())?;
     let files = MediaFiles::open(&folder)?;
     app.detail(&format!("files {}", quoted_path(&folder)));
     (app.environment.catch_interrupt)(&app.environment.stop);
-    let policy = policy(&config);
-    let begun = app.now();
-    if args.retry {
-        let again = store.retry_media(app.now())?;
-        app.note(&format!(
-            "{} again",
-            plural(again, "file is tried", "files are tried")
-        ));
-    }
-    let refreshed = store.refresh_media(&files, policy, app.now())?;
-    let (_, due) = store.snapshot()?.media_due()?;
+    let (begun, begins) = (app.now(), AtomicBool::new(true));
+    let stop = &app.environment.stop;
+    let wait = |attempt| wait(stop, &begins, attempt);
+    let store = InTurns::new(&path, &wait);
+    let (_, due) = store.view()?.media_due()?;
     let bar = Bar::files(
         app.shows_progress(),
         due.min(args.max.unwrap_or(due)),
@@ -114,20 +117,94 @@ fn sync(app: &mut App<'_>, args: &args::MediaSync) -> Result<Exit, Failure> {
     );
     let now = app.environment.now;
     let options = MediaOptions {
-        policy,
+        policy: policy(&config),
+        urls: UrlLife {
+            single_use: profile.media.single_use,
+            seconds: profile.media.url_seconds,
+        },
+        retry: args.retry,
         max: args.max,
         jobs: usize::from(args.jobs),
         now: &now,
-        stop: &app.environment.stop,
+        peak_memory: app.environment.peak_memory,
+        stop,
     };
-    let report = store.fetch_media(&files, &client, &api, &options, &mut |report| {
-        bar.total(report.wanted.max(due.min(args.max.unwrap_or(due))));
-        bar.at(report.fetched + report.unchanged + report.failed);
-        bar.message(bytes(report.bytes));
-    })?;
+    let done =
+        relist::media::sync_media(&store, &files, &client, &lister, &options, &mut |report| {
+            begins.store(false, Ordering::Relaxed);
+            bar.total(report.wanted.max(due.min(args.max.unwrap_or(due))));
+            bar.at(report.fetched + report.unchanged + report.failed);
+            bar.message(bytes(report.bytes));
+        });
     bar.clear();
+    let done = done?;
+    if args.retry {
+        app.note(&format!(
+            "{} again",
+            plural(done.retried, "file is tried", "files are tried")
+        ));
+    }
     let micros = app.now().0 - begun.0;
-    print(app, &report, refreshed, micros)
+    print(app, &done.report, done.refreshed, micros)
+}
+
+/// How long a store that another process writes to is waited for: a run that has fetched files has
+/// something to lose, one that begins has not.
+const LONG: u32 = 6_000;
+const SHORT: u32 = 20;
+/// The time between two attempts.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Waits a moment for the store, and says whether to try again.
+fn wait(stop: &AtomicBool, begins: &AtomicBool, attempt: u32) -> bool {
+    let most = if begins.load(Ordering::Relaxed) {
+        SHORT
+    } else {
+        LONG
+    };
+    if attempt >= most || stop.load(Ordering::Relaxed) && attempt >= SHORT {
+        return false;
+    }
+    std::thread::sleep(PAUSE);
+    true
+}
+
+/// Asks the feed for the media of single records. Where the feed has a quota, it is taken for one
+/// question at a time, so that a sync can run meanwhile.
+struct Lister {
+    quota: QuotaFile,
+    api: WebApi,
+    one: Mutex<()>,
+    now: fn() -> Timestamp,
+    stop: Arc<AtomicBool>,
+}
+
+impl MediaLister for Lister {
+    fn list(&self, resource: &str, key: &Key) -> Result<Vec<Vec<u8>>, SourceError> {
+        if !self.quota.counts() {
+            return self.api.list(resource, key);
+        }
+        let _one = self.one.lock().unwrap_or_else(PoisonError::into_inner);
+        let quota = self
+            .quota
+            .open((self.now)(), &self.stop)
+            .map_err(|failure| {
+                let reason = match failure {
+                    Failure::Told(told) => told.message,
+                    Failure::BrokenPipe => "the quota cannot be used".to_owned(),
+                };
+                SourceError {
+                    kind: SourceErrorKind::Unavailable,
+                    request: format!("the media of {resource} {key}"),
+                    reason,
+                }
+            })?;
+        self.api.clone().with_quota(quota).list(resource, key)
+    }
+
+    fn traffic(&self) -> Traffic {
+        MediaLister::traffic(&self.api)
+    }
 }
 
 fn policy(config: &Config) -> MediaPolicy {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use relist::store::{Checkpoint, Outcome, Quarantined, RunReport, Snapshot, SyncState};
+use relist::store::{Checkpoint, Outcome, Quarantined, RunKind, RunReport, Snapshot, SyncState};
 use relist::value::Timestamp;
 
 use crate::failure::Failure;
@@ -157,7 +157,8 @@ fn facts(snapshot: &Snapshot, quarantined: &[Quarantined]) -> Result<Vec<Facts>,
     let mut last: HashMap<String, RunReport> = HashMap::new();
     // Newest first: the first that is met of a resource is its last.
     for run in snapshot.runs(usize::MAX)? {
-        if run.outcome != Outcome::Running {
+        // That files could not be fetched says nothing of the records of Media.
+        if run.outcome != Outcome::Running && run.kind != RunKind::Media {
             last.entry(run.resource.clone()).or_insert(run);
         }
     }

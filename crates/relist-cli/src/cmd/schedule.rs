@@ -15,7 +15,7 @@ use crate::config;
 use crate::failure::{Exit, Failure};
 use crate::feed;
 use crate::output::{Datum, Member, left, right};
-use crate::schedule::jobs::command;
+use crate::schedule::jobs::{Reason, command};
 use crate::schedule::scheduler::upcoming;
 use crate::schedule::state::Files;
 use crate::schedule::{Decision, Ending, Plan, Scheduler, State};
@@ -31,8 +31,11 @@ pub(super) fn run(app: &mut App<'_>, args: &Schedule) -> Result<Exit, Failure> {
         return Err(config::missing(&app.environment.directory)
             .with_hint("a schedule needs a feed and its jobs: relist init writes relist.toml"));
     };
-    let watches = !config.watch.rule.is_empty();
-    let plan = Plan::new(&config.schedule, &config.jobs, watches)
+    let reason = Reason {
+        watch: !config.watch.rule.is_empty(),
+        media: config.media.dir.is_some(),
+    };
+    let plan = Plan::new(&config.schedule, &config.jobs, reason)
         .map_err(|failure| failure.in_file(&app.config_path()))?;
     match args.action {
         ScheduleAction::Run => {
@@ -145,7 +148,7 @@ impl<'d, 'a> Daemon<'d, 'a> {
         self.scheduler.began(at, self.app.now());
         self.keep();
         self.app
-            .detail(&format!("{}: relist {}", job.name, job.words.join(" ")));
+            .detail(&format!("{}: relist {}", job.name, job.typed()));
         let begun = Instant::now();
         match self.command(&job.name, &job.words) {
             Ran::Ended(ending) => {
@@ -329,7 +332,7 @@ fn list(app: &mut App<'_>, plan: &Plan) -> Result<Exit, Failure> {
     for (job, state) in scheduler.jobs().iter().zip(&scheduler.state().jobs) {
         rows.row(&[
             Datum::text(&job.name),
-            Datum::text(job.words.join(" ")),
+            Datum::text(job.typed()),
             Datum::text(job.timing.words()),
             Datum::time(state.began),
             Datum::time(state.ended),
@@ -369,7 +372,7 @@ fn next(app: &mut App<'_>, plan: &Plan, most: usize) -> Result<Exit, Failure> {
             Datum::time(Some(at)),
             Datum::text(job.timing.local(at)),
             Datum::text(&job.name),
-            Datum::text(job.words.join(" ")),
+            Datum::text(job.typed()),
         ])?;
     }
     let cut = rows.finish()?;

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use relist::error::{Error, SourceErrorKind};
-use relist::store::{Outcome, RunKind, RunReport, Store, SyncState, WalkPosition};
+use relist::store::{Outcome, RunKind, RunReport, Store, WalkPosition};
 use relist::sync::{SyncMode, SyncOptions, WalkKind};
+use relist::value::Timestamp;
 use relist_feed::{Profile, WebApi};
 
 use super::refresh::{self, Wanted};
@@ -74,7 +75,17 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Sync) -> Result<Exit, Failure>
 
 /// Takes over what the feed's `$metadata` declares, and says which resources that are.
 fn define(app: &mut App<'_>, store: &Store, api: &WebApi) -> Result<Option<Vec<String>>, Failure> {
-    let Some(schema) = feed::schema(app, api)? else {
+    let begun = app.now();
+    let schema = match feed::schema(app, api) {
+        Ok(schema) => schema,
+        Err(failure) => {
+            if let (Failure::Told(told), false) = (&failure, app.environment.stopped()) {
+                note_failed(app, store, api, begun, told.message.clone())?;
+            }
+            return Err(failure);
+        }
+    };
+    let Some(schema) = schema else {
         app.detail("the feed has no $metadata: fields are learnt from the records");
         return Ok(None);
     };
@@ -82,6 +93,36 @@ fn define(app: &mut App<'_>, store: &Store, api: &WebApi) -> Result<Option<Vec<S
     txn.define(&schema)?;
     txn.commit()?;
     Ok(Some(schema.resources.into_iter().map(|r| r.name).collect()))
+}
+
+/// Leaves a report of a sync that failed before its first page: a feed that cannot be had must be
+/// seen in `relist report` too.
+fn note_failed(
+    app: &App<'_>,
+    store: &Store,
+    api: &WebApi,
+    begun: Timestamp,
+    reason: String,
+) -> Result<(), Failure> {
+    let spent = api.stats().snapshot();
+    let mut txn = store.begin_write(app.now())?;
+    let report = RunReport {
+        run: txn.new_run(),
+        resource: "$metadata".to_owned(),
+        kind: RunKind::Metadata,
+        started: Some(begun),
+        finished: Some(app.now()),
+        outcome: Outcome::Failed(reason),
+        requests: spent.requests,
+        retries: spent.retries,
+        received: spent.bytes,
+        waited_micros: u64::try_from(spent.waited.as_micros()).unwrap_or(u64::MAX),
+        peak_memory: (app.environment.peak_memory)(),
+        ..RunReport::default()
+    };
+    txn.put_run(&report)?;
+    txn.commit()?;
+    Ok(())
 }
 
 /// Prints the reports, and how the command ends.
@@ -233,34 +274,31 @@ fn plan(
     args: &args::Sync,
 ) -> Result<Exit, Failure> {
     let snapshot = store.snapshot()?;
+    let (now, mut overdue) = (app.now(), Vec::new());
     let mut rows = app.rows(PLAN)?;
     for resource in resources {
         let policy = profile.policy(resource)?;
-        let checkpoint = snapshot.checkpoint(resource)?;
-        let cursor = checkpoint.watermark.filter(|_| {
-            !args.full && checkpoint.state == SyncState::Live && policy.cursor_field.is_some()
-        });
-        let kind = if cursor.is_some() {
-            RunKind::Incremental
-        } else {
-            RunKind::Full
+        let plan = store.sync_plan(resource, &policy, mode(args), now)?;
+        let by_link = policy.walk == WalkKind::NextLink && plan.kind != RunKind::Deep;
+        let walk = match (&plan.events, by_link) {
+            (Some(_), _) => "events",
+            (None, true) => "nextLink",
+            (None, false) => "keyset",
         };
-        let overlap = i64::try_from(policy.overlap_seconds).unwrap_or(0) * 1_000_000;
-        let since = cursor.map(|at| relist::value::Timestamp(at.0.saturating_sub(overlap)));
-        let resumed = checkpoint.walk.filter(|walk| walk.kind == kind);
-        let place = resumed.map(|walk| match walk.position {
+        let resumed = Some(&plan.walk).filter(|walk| walk.pages > 0);
+        let place = resumed.map(|walk| match &walk.position {
             WalkPosition::Start => "its start".to_owned(),
             WalkPosition::After(key) => format!("key {key}"),
             WalkPosition::Link(_) => format!("page {}", walk.pages + 1),
         });
+        if plan.reconciles {
+            overdue.push(resource);
+        }
         rows.row(&[
             Datum::text(resource),
-            Datum::text(kind.name()),
-            Datum::time(since),
-            Datum::text(match policy.walk {
-                WalkKind::Keyset => "keyset",
-                WalkKind::NextLink => "nextLink",
-            }),
+            Datum::text(plan.kind.name()),
+            Datum::time(plan.walk.since),
+            Datum::text(walk),
             policy.page_size.map_or(Datum::null(), Datum::count),
             Datum::optional(place.map(|p| printable(&p))),
             Datum::count(snapshot.count(resource).unwrap_or(0)),
@@ -268,6 +306,11 @@ fn plan(
     }
     let cut = rows.finish()?;
     app.note_cut(cut);
+    for resource in overdue {
+        app.note(&format!(
+            "{resource}: the last complete run is so long ago that all keys are compared, too"
+        ));
+    }
     app.note("a dry run: nothing was sent");
     Ok(Exit::Ok)
 }

@@ -25,6 +25,8 @@ const NAME: &str = "watch";
 const SECRET_VARIABLE: &str = "RELIST_WEBHOOK_SECRET";
 /// Changes without an event after which the position moves all the same.
 const QUIET_CHANGES: u64 = 10_000;
+/// How long a command may take for one event, where nothing else is said.
+const COMMAND_LIMIT: &str = "30s";
 /// A view of the store is renewed after so long: while it lives, space is not used again.
 const VIEW: Duration = Duration::from_secs(30);
 /// Attempts at a delivery that fails, when nothing follows.
@@ -127,6 +129,7 @@ fn delivery(
         (_, Some(command)) => Ok(Some(Delivery::Command {
             command: command.to_owned(),
             directory: app.environment.directory.clone(),
+            limit: limit(args, settings)?,
         })),
         (None | Some("stdout" | "-"), None) => Ok(None),
         (Some(url), None) if url.starts_with("http://") || url.starts_with("https://") => {
@@ -145,6 +148,22 @@ fn delivery(
             };
             Delivery::file(&path).map(Some)
         }
+    }
+}
+
+/// How long a command may take for one event.
+fn limit(args: &args::Watch, settings: &config::Watch) -> Result<Duration, Failure> {
+    let (place, text) = match (&args.timeout, &settings.timeout) {
+        (Some(text), _) => ("--timeout", text.as_str()),
+        (None, Some(text)) => ("[watch] timeout", text.as_str()),
+        (None, None) => ("--timeout", COMMAND_LIMIT),
+    };
+    match moment::span(place, text)? {
+        0 => Err(Failure::usage(
+            format!("{place}: in no time no command can end"),
+            "write how long it may take: 30s, 5m",
+        )),
+        micros => Ok(Duration::from_micros(micros.unsigned_abs())),
     }
 }
 
@@ -353,7 +372,7 @@ impl Watcher {
 }
 
 /// Waits, and returns early once the user wants to stop.
-fn pause(app: &App<'_>, time: Duration) {
+pub(super) fn pause(app: &App<'_>, time: Duration) {
     let end = Instant::now() + time;
     while !app.environment.stopped() {
         let left = end.saturating_duration_since(Instant::now());

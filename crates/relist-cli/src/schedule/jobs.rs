@@ -5,7 +5,7 @@ use clap::Parser as _;
 use serde::Deserialize;
 
 use super::timing::{CronTimes, SECOND, Timing};
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, quoted};
 use crate::failure::Failure;
 use crate::moment;
 
@@ -72,6 +72,23 @@ pub(crate) struct Job {
     pub(crate) sort: Sort,
 }
 
+impl Job {
+    /// Its command as its user would type it, without `relist`.
+    pub(crate) fn typed(&self) -> String {
+        let words: Vec<String> = self.words.iter().map(|word| quoted(word)).collect();
+        words.join(" ")
+    }
+}
+
+/// What the configuration gives a reason for, among the usual jobs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reason {
+    /// It has rules to watch.
+    pub(crate) watch: bool,
+    /// It names a folder for media.
+    pub(crate) media: bool,
+}
+
 /// All jobs, and what holds for all.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -99,21 +116,23 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
     ("full", "sync --full", "cron 0 2 * * SUN"),
     ("incremental", "sync", "every 15m"),
     ("watch", "watch", "after incremental"),
+    // So many at a time: no other job runs meanwhile, and the first files may take days.
+    ("media", "media sync --max 2000", "after incremental"),
     // An incremental sync reads the feed's list of deletions; this finds those that no list tells.
     ("reconcile", "sync --reconcile", "cron 0 3 * * *"),
 ];
 
 impl Plan {
-    /// Understands the settings; the usual jobs where none are written, `relist watch` among them
-    /// when there are rules for it.
+    /// Understands the settings; the usual jobs where none are written, those among them that there
+    /// is a `reason` for.
     pub(crate) fn new(
         settings: &Settings,
         jobs: &[JobSettings],
-        watches: bool,
+        reason: Reason,
     ) -> Result<Self, Failure> {
         let defaults;
         let jobs = if jobs.is_empty() {
-            defaults = default_jobs(watches);
+            defaults = default_jobs(reason);
             defaults.as_slice()
         } else {
             jobs
@@ -153,10 +172,10 @@ impl Plan {
     }
 }
 
-fn default_jobs(watches: bool) -> Vec<JobSettings> {
+fn default_jobs(reason: Reason) -> Vec<JobSettings> {
     let mut jobs = Vec::new();
     for (name, run, when) in DEFAULTS {
-        if *run == "watch" && !watches {
+        if *name == "watch" && !reason.watch || *name == "media" && !reason.media {
             continue;
         }
         let (kind, value) = when.split_once(' ').unwrap_or_default();
@@ -217,7 +236,7 @@ fn understand(settings: &Settings, job: &JobSettings, place: &str) -> Result<Job
             "jitter is the most that a start is delayed by; a tenth of the interval is plenty",
         ));
     }
-    let words: Vec<String> = job.run.split_whitespace().map(str::to_owned).collect();
+    let words = words(&job.run).map_err(|f| in_job(f, place))?;
     let sort = sort(&command(&words).map_err(|f| in_job(f, place))?);
     Ok(Job {
         name: job.name.clone(),
@@ -227,6 +246,54 @@ fn understand(settings: &Settings, job: &JobSettings, place: &str) -> Result<Job
         jitter,
         sort,
     })
+}
+
+/// Splits a command into its words, as a shell does: at spaces that stand in no quotes. Nothing is
+/// expanded.
+fn words(text: &str) -> Result<Vec<String>, Failure> {
+    let open = |quote: char| {
+        Failure::usage(
+            format!("`run`: the quote {quote} is not closed"),
+            "write a word with spaces as 'a b' or \"a b\": run = \"sync --keys 'A 1'\"",
+        )
+    };
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\'' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match chars.next() {
+                        Some('\'') => break,
+                        Some(c) => word.push(c),
+                        None => return Err(open('\'')),
+                    }
+                }
+            }
+            '"' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match chars.next() {
+                        Some('"') => break,
+                        Some('\\') => match chars.next() {
+                            Some(c @ ('"' | '\\' | '$' | '`')) => word.push(c),
+                            Some(c) => word.extend(['\\', c]),
+                            None => return Err(open('"')),
+                        },
+                        Some(c) => word.push(c),
+                        None => return Err(open('"')),
+                    }
+                }
+            }
+            '\\' => word.get_or_insert_default().extend(chars.next()),
+            c if c.is_whitespace() => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    Ok(words)
 }
 
 /// Reads the words of a job's command, or says why no job can run it.
@@ -298,11 +365,48 @@ mod tests {
             job: Vec<JobSettings>,
         }
         let file: File = toml::from_str(text).map_err(|e| e.to_string())?;
-        Plan::new(&file.schedule, &file.job, true).map_err(|failure| {
+        let reason = Reason {
+            watch: true,
+            media: true,
+        };
+        Plan::new(&file.schedule, &file.job, reason).map_err(|failure| {
             let mut err = Vec::new();
             failure.report(&mut err, false);
             String::from_utf8(err).unwrap()
         })
+    }
+
+    #[test]
+    fn words_are_split_as_a_shell_does() {
+        for (text, expected) in [
+            ("sync --full", &["sync", "--full"][..]),
+            ("  sync\t--full ", &["sync", "--full"]),
+            (
+                "export Property --to o.csv --filter \"City eq 'Salt Lake City'\"",
+                &[
+                    "export",
+                    "Property",
+                    "--to",
+                    "o.csv",
+                    "--filter",
+                    "City eq 'Salt Lake City'",
+                ],
+            ),
+            (
+                "each P --exec 'cat > \"my file\"'",
+                &["each", "P", "--exec", "cat > \"my file\""],
+            ),
+            (
+                r#"a "b \"c\" \\ \d" e\ f '' g'h'"i""#,
+                &["a", r#"b "c" \ \d"#, "e f", "", "ghi"],
+            ),
+            ("", &[]),
+        ] {
+            assert_eq!(words(text).unwrap(), expected, "{text}");
+        }
+        for open in ["a 'b", "a \"b", "a \"b\\"] {
+            assert!(words(open).is_err(), "{open}");
+        }
     }
 
     #[test]
@@ -317,9 +421,15 @@ mod tests {
         assert_eq!(plan.reconcile_after, RECONCILE_AFTER);
         assert_eq!(job("watch").timing.words(), "after incremental");
         let names = |jobs: Vec<JobSettings>| jobs.into_iter().map(|j| j.name).collect::<Vec<_>>();
+        assert_eq!(job("media").timing.words(), "after incremental");
+        let reason = |watch, media| Reason { watch, media };
         assert_eq!(
-            names(default_jobs(false)),
+            names(default_jobs(reason(false, false))),
             ["full", "incremental", "reconcile"]
+        );
+        assert_eq!(
+            names(default_jobs(reason(false, true))),
+            ["full", "incremental", "media", "reconcile"]
         );
     }
 
@@ -363,6 +473,10 @@ mod tests {
             (job("run = \"sink\"\nevery = \"1m\""), "job \"a\": `run`"),
             (job("run = \"schedule run\"\nevery = \"1m\""), "cannot be"),
             (job("run = \"\"\nevery = \"1m\""), "cannot be"),
+            (
+                job("run = \"sync 'A\"\nevery = \"1m\""),
+                "job \"a\": `run`: the quote ' is not",
+            ),
             (
                 job("run = \"sync --store x\"\nevery = \"1m\""),
                 "another store",

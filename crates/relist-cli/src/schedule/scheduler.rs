@@ -76,7 +76,7 @@ impl Scheduler {
         let timing = job.timing.words();
         let same = known.is_some() && state.timing == timing;
         state.name.clone_from(&job.name);
-        state.run = job.words.join(" ");
+        state.run = job.typed();
         state.timing = timing;
         state.running = false;
         if !same {

@@ -16,6 +16,7 @@ mod file;
 mod rules;
 mod window;
 
+use std::any::Any;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -44,6 +45,8 @@ pub struct Quota {
     latest: u64,
     in_flight: u64,
     ledger: Option<Ledger>,
+    /// What is held as long as the file is in use.
+    guard: Option<Box<dyn Any + Send>>,
 }
 
 /// One window, and what the server says of it.
@@ -130,7 +133,16 @@ impl Quota {
             latest: 0,
             in_flight: 0,
             ledger: None,
+            guard: None,
         }
+    }
+
+    /// Holds something until the file is written for the last time: a lock, by which other
+    /// processes know that it is in use.
+    #[must_use]
+    pub fn holding(mut self, guard: impl Any + Send) -> Self {
+        self.guard = Some(Box::new(guard));
+        self
     }
 
     /// A quota that goes on where the file says the last process stopped.

@@ -60,6 +60,11 @@ impl Form {
         self != Form::ABSENT && self != Form::NULL
     }
 
+    /// Whether it is no timestamp of another offset than UTC.
+    pub(crate) fn is_utc(self) -> bool {
+        self.offset == 0
+    }
+
     /// How many digits the cell's own integer has behind the point.
     fn scale(self) -> u8 {
         if self.tag == Tag::Decimal as u8 {

@@ -39,6 +39,11 @@ pub(crate) struct Applying<'a> {
     pub(crate) seen: Option<&'a mut SlotSet>,
     /// The highest source time of any record, changed or not.
     pub(crate) max_seen: Option<Timestamp>,
+    /// Records stamped up to then are counted in `settled`.
+    pub(crate) settled_by: Timestamp,
+    /// By page: its records, met for the first time, that were stamped up to `settled_by`, and
+    /// those put aside.
+    pub(crate) settled: Vec<u64>,
     /// Records put aside whose key is not known: a sweep cannot tell what they were.
     pub(crate) keyless: u64,
     /// What a record says when it is gone, where the feed marks it so.
@@ -54,8 +59,27 @@ impl<'a> Applying<'a> {
             report,
             seen: None,
             max_seen: None,
+            settled_by: Timestamp(i64::MAX),
+            settled: Vec::new(),
             keyless: 0,
             gone: None,
+        }
+    }
+
+    /// Notes the source time of a record of a page of the batch.
+    fn meet(&mut self, item: &Item<'_>, at: Option<Timestamp>) {
+        self.max_seen = self.max_seen.max(at);
+        if !item.again && at.is_some_and(|at| at <= self.settled_by) {
+            self.settle(item.page_at);
+        }
+    }
+
+    fn settle(&mut self, page_at: usize) {
+        if self.settled.len() <= page_at {
+            self.settled.resize(page_at + 1, 0);
+        }
+        if let Some(settled) = self.settled.get_mut(page_at) {
+            *settled += 1;
         }
     }
 }
@@ -95,6 +119,8 @@ struct Item<'p> {
     key: &'p Key,
     /// Whether the page gives the key twice, with different bytes.
     contested: bool,
+    /// Whether an earlier page of the walk gave it.
+    again: bool,
     head: Option<Head>,
     entity: Entity,
     source_time: Option<Timestamp>,
@@ -138,6 +164,7 @@ impl WriteTxn {
                 Ok(key) => key,
                 Err((field, reason)) => {
                     to.keyless += 1;
+                    to.settle(page_at);
                     let fault = (field.clone(), reason.clone());
                     self.put_aside(page, index, raw, fault, to)?;
                     continue;
@@ -164,6 +191,7 @@ impl WriteTxn {
                 raw,
                 key,
                 contested,
+                again: false,
                 head: None,
                 entity: Entity::default(),
                 source_time: None,
@@ -185,7 +213,8 @@ impl WriteTxn {
         for (item, head) in items.iter_mut().zip(heads) {
             item.head = head;
             if let (Some(head), Some(seen)) = (head, to.seen.as_deref_mut()) {
-                seen.insert(head.slot);
+                let new = seen.insert(head.slot);
+                item.again = !new && !item.contested;
             }
         }
         let mut items = drop_unchanged(items, to, |item, head| {
@@ -202,7 +231,7 @@ impl WriteTxn {
         self.settle_vanished(resource, &mut items, to.cause)?;
         let mut changed = Vec::with_capacity(items.len());
         for item in items {
-            to.max_seen = to.max_seen.max(item.source_time);
+            to.meet(&item, item.source_time);
             let live = item.head.is_some_and(|h| !h.deleted);
             if live && item.diff.changes.is_empty() {
                 to.report.unchanged += 1;
@@ -254,7 +283,10 @@ impl WriteTxn {
                     }
                     out.push(item);
                 }
-                Err(fault) => self.put_aside(item.page, item.index, item.raw, fault, to)?,
+                Err(fault) => {
+                    to.settle(item.page_at);
+                    self.put_aside(item.page, item.index, item.raw, fault, to)?;
+                }
             }
         }
         if let Some(resource) = self.catalog.resource(resource).filter(|_| retyped) {
@@ -455,7 +487,7 @@ impl WriteTxn {
                 out.push(item);
                 continue;
             }
-            to.max_seen = to.max_seen.max(item.source_time);
+            to.meet(&item, item.source_time);
             to.report.flagged += 1;
             let reason = format!("{} is {}", mark.field, mark.value);
             let (name, at) = (&definition.name, item.source_time);
@@ -647,7 +679,9 @@ impl WriteTxn {
                 .copied()
                 .unwrap_or(0);
             let new = staged.iter().filter(|s| s.head.is_none()).count();
-            (next..).take(new).for_each(|slot| seen.insert(slot));
+            (next..).take(new).for_each(|slot| {
+                seen.insert(slot);
+            });
         }
     }
 
@@ -695,7 +729,7 @@ fn drop_unchanged<'p>(
         match item.head.filter(|head| !head.deleted) {
             Some(head) if same(&item, &head) => {
                 to.report.unchanged += 1;
-                to.max_seen = to.max_seen.max(head.source_time);
+                to.meet(&item, head.source_time);
             }
             _ => out.push(item),
         }

@@ -442,8 +442,9 @@ fn is_page(text: &[u8]) -> bool {
                 let mut after = text.get(at + 1..).unwrap_or_default().trim_ascii_start();
                 if depth == 1 && after.first() == Some(&b':') {
                     after = after.get(1..).unwrap_or_default().trim_ascii_start();
-                    match (name, after.first()) {
-                        (b"value", Some(b'[')) | (b"error", Some(b'{')) => return true,
+                    match after.first() {
+                        Some(b'[') if is_name(name, "value") => return true,
+                        Some(b'{') if is_name(name, "error") => return true,
                         _ => {}
                     }
                 }
@@ -453,6 +454,16 @@ fn is_page(text: &[u8]) -> bool {
         at += 1;
     }
     false
+}
+
+/// Whether a member's name, as it stands between its quotes, is this one: JSON lets any character
+/// be written as an escape.
+fn is_name(raw: &[u8], name: &str) -> bool {
+    if !raw.contains(&b'\\') {
+        return raw == name.as_bytes();
+    }
+    let quoted = [b"\"", raw, b"\""].concat();
+    serde_json::from_slice::<String>(&quoted).is_ok_and(|text| text == name)
 }
 
 /// Where the string that begins at `at` (after its quote) has its closing quote.
@@ -505,8 +516,9 @@ mod tests {
     fn every_shape_is_read() {
         let one = r#"{"ListingKey":"a"}"#;
         let page = format!("{{\"@odata.context\":\"x\",\"value\":[{one},{one}]}}");
-        let cases: [(String, &[(&str, usize)]); 8] = [
+        let cases: [(String, &[(&str, usize)]); 9] = [
             (page.clone(), &[("f", 2)]),
+            (page.replace("value", "\\u0076alue"), &[("f", 2)]),
             (format!("{page}\n{page}\n"), &[("f", 2), ("f page 1", 2)]),
             (format!("{page}{page}"), &[("f", 2), ("f page 1", 2)]),
             (format!("[{one}, {one},\n{one}]"), &[("f from record 0", 3)]),
@@ -540,6 +552,11 @@ mod tests {
             ("[{\"ListingKey\":\"a\"},{\"Li", 1, "truncated"),
             ("{\"value\":[{\"ListingKey\":\"a\"},{\"Li", 0, "record 1"),
             ("{\"error\":{\"message\":\"no\"}}", 0, "error of the server"),
+            (
+                "{\"err\\u006fr\":{\"message\":\"no\"}}",
+                0,
+                "error of the server",
+            ),
             ("\u{feff}{\"value\":[]}", 0, "byte order mark"),
         ];
         for (text, records, reason) in cases {

@@ -20,7 +20,7 @@ pub use apply::GoneMark;
 pub use deletes::DeletedFeed;
 pub(crate) use deletes::apply_deletes;
 pub(crate) use pipeline::{Grouping, Step, Walker, fan_out, pump};
-pub(crate) use session::Session;
+pub(crate) use session::{Comparing, Session};
 
 use crate::decode::{KeySpec, Rejected, SplitPage};
 use crate::error::Result;
@@ -218,14 +218,17 @@ pub(crate) struct SlotSet {
 }
 
 impl SlotSet {
-    pub(crate) fn insert(&mut self, slot: u32) {
+    /// Whether the slot was not in it.
+    pub(crate) fn insert(&mut self, slot: u32) -> bool {
         let at = usize::try_from(slot / 64).unwrap_or(usize::MAX);
         if self.words.len() <= at {
             self.words.resize(at + 1, 0);
         }
+        let new = !self.contains(slot);
         if let Some(word) = self.words.get_mut(at) {
             *word |= 1 << (slot % 64);
         }
+        new
     }
 
     pub(crate) fn contains(&self, slot: u32) -> bool {

@@ -1,5 +1,7 @@
 //! A session: the transactions of one run, with its report in each of them.
 
+use std::collections::BTreeSet;
+
 use super::SlotSet;
 use super::examine::stamps;
 use crate::decode::{KeySpec, Rejected, SplitPage};
@@ -10,6 +12,18 @@ use crate::store::{
     Checkpoint, Outcome, QUARANTINE_BYTES, Quarantined, RunKind, RunReport, Store, WriteTxn,
 };
 use crate::value::Timestamp;
+
+/// What came of comparing keys and stamps.
+pub(crate) struct Comparing<'a> {
+    /// The slots of the keys that are in the store.
+    pub(crate) seen: &'a mut SlotSet,
+    /// The keys whose records are not in the store, or have another stamp there.
+    pub(crate) differing: BTreeSet<Key>,
+    /// Records stamped up to then are counted in `settled`.
+    pub(crate) settled_by: Timestamp,
+    /// How many records, met for the first time, were stamped up to `settled_by`.
+    pub(crate) settled: u64,
+}
 
 /// The transactions of one run. Its report is stored with each, so that a run whose process died
 /// shows how far it came.
@@ -44,31 +58,31 @@ impl<'a> Session<'a> {
         self.write(|txn, report| put_page_aside(txn, rejected, report))
     }
 
-    /// The keys of a page whose records are not in the store, or have another stamp there; the
-    /// slots of all that are in it are added to `seen`.
-    pub(crate) fn differing(
+    /// Compares keys and stamps of a page with the store's.
+    pub(crate) fn compare(
         &self,
         resource: &str,
         page: &SplitPage,
         cursor_field: Option<&str>,
-        seen: &mut SlotSet,
-    ) -> Result<Vec<Key>> {
+        to: &mut Comparing<'_>,
+    ) -> Result<()> {
         let snapshot = self.store.snapshot()?;
         let definition = snapshot.resource(resource)?;
-        let mut out = Vec::new();
         for (key, stamp) in stamps(page, &definition, cursor_field) {
             let head = snapshot
                 .head_of(resource, key)?
                 .filter(|head| !head.deleted);
-            if let Some(head) = head {
-                seen.insert(head.slot);
-            }
+            let new = match head {
+                Some(head) => to.seen.insert(head.slot),
+                None => !to.differing.contains(key),
+            };
+            to.settled += u64::from(new && stamp.is_some_and(|at| at <= to.settled_by));
             let same = head.is_some_and(|head| stamp.is_none() || head.source_time == stamp);
             if !same {
-                out.push(key.clone());
+                to.differing.insert(key.clone());
             }
         }
-        Ok(out)
+        Ok(())
     }
 
     /// The latest value of a timestamp field in a page.

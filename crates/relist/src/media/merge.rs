@@ -2,6 +2,7 @@
 
 use super::read::unsigned;
 use crate::store::{HeldFile, MediaEntry, MediaItem, MediaState};
+use crate::value::Timestamp;
 
 /// How often a URL may fail.
 pub(super) const STRIKES: u32 = 3;
@@ -14,6 +15,7 @@ pub(super) const STRIKES: u32 = 3;
 pub(super) fn merged(
     before: Option<MediaEntry>,
     item: MediaItem,
+    listed: Option<Timestamp>,
     siblings: &[MediaEntry],
 ) -> MediaEntry {
     let Some(before) = before else {
@@ -32,8 +34,12 @@ pub(super) fn merged(
             strikes: 0,
             error: None,
             held,
+            listed,
         };
     };
+    // The same URL from an older page is as good as when it was given out last.
+    let same_url = before.item.url == item.url;
+    let listed = listed.max(before.listed.filter(|_| same_url));
     let current = before.held.as_ref().is_some_and(|h| is_current(h, &item));
     let moved =
         unsigned(&before.item.url) != unsigned(&item.url) || before.item.modified != item.modified;
@@ -55,6 +61,7 @@ pub(super) fn merged(
         error: before.error.filter(|_| strikes > 0),
         held: before.held,
         item,
+        listed,
     }
 }
 
@@ -77,7 +84,6 @@ mod tests {
     use super::*;
     use crate::keycode::Key;
     use crate::store::MediaKind;
-    use crate::value::Timestamp;
 
     fn item(key: &str, url: &str, modified: Option<i64>) -> MediaItem {
         MediaItem {
@@ -107,12 +113,14 @@ mod tests {
                 modified: item.modified,
             }),
             item,
+            listed: None,
         }
     }
 
     #[test]
     fn only_what_changed_is_wanted_again() {
-        let state = |before: MediaItem, now: MediaItem| merged(Some(have(before)), now, &[]).state;
+        let state =
+            |before: MediaItem, now: MediaItem| merged(Some(have(before)), now, None, &[]).state;
         let (a, b) = ("https://x/a?sig=1", "https://x/b?sig=1");
         assert_eq!(
             state(item("k", a, Some(1)), item("k", b, Some(1))),
@@ -133,12 +141,27 @@ mod tests {
     #[test]
     fn a_new_key_takes_over_the_file_of_the_old_one() {
         let held = [have(item("old", "https://x/a?sig=1", Some(1)))];
-        let taken = merged(None, item("new", "https://x/a?sig=2", Some(1)), &held);
+        let taken = merged(None, item("new", "https://x/a?sig=2", Some(1)), None, &held);
         assert_eq!(taken.state, MediaState::Have);
-        let edited = merged(None, item("new", "https://x/a?sig=2", Some(2)), &held);
+        let edited = merged(None, item("new", "https://x/a?sig=2", Some(2)), None, &held);
         assert_eq!(edited.state, MediaState::Wanted);
-        let other = merged(None, item("new", "https://x/b", Some(1)), &held);
+        let other = merged(None, item("new", "https://x/b", Some(1)), None, &held);
         assert_eq!((other.state, other.held), (MediaState::Wanted, None));
+    }
+
+    #[test]
+    fn a_url_is_as_young_as_its_last_listing() {
+        let at = |before: Option<i64>, url: &str, now: Option<i64>| {
+            let mut before_entry = have(item("k", "https://x/a", Some(1)));
+            before_entry.listed = before.map(Timestamp);
+            let now = now.map(Timestamp);
+            let merged = merged(Some(before_entry), item("k", url, Some(1)), now, &[]);
+            merged.listed.map(|at| at.0)
+        };
+        assert_eq!(at(Some(5), "https://x/a", Some(3)), Some(5));
+        assert_eq!(at(Some(5), "https://x/a", Some(7)), Some(7));
+        assert_eq!(at(Some(5), "https://x/b", Some(3)), Some(3));
+        assert_eq!(at(Some(5), "https://x/b", None), None);
     }
 
     #[test]
@@ -147,10 +170,15 @@ mod tests {
         parked.held = None;
         parked.state = MediaState::Parked;
         parked.strikes = STRIKES;
-        let same = merged(Some(parked.clone()), item("k", "https://x/a", Some(1)), &[]);
+        let same = merged(
+            Some(parked.clone()),
+            item("k", "https://x/a", Some(1)),
+            None,
+            &[],
+        );
         assert_eq!((same.state, same.strikes), (MediaState::Parked, STRIKES));
         let anew = item("k", "https://x/a?sig=2", Some(1));
-        let anew = merged(Some(parked.clone()), anew, &[]);
+        let anew = merged(Some(parked.clone()), anew, None, &[]);
         assert_eq!(
             (anew.state, anew.strikes),
             (MediaState::Wanted, STRIKES - 1)
@@ -159,7 +187,7 @@ mod tests {
             item("k", "https://x/b", Some(1)),
             item("k", "https://x/a", Some(2)),
         ] {
-            let other = merged(Some(parked.clone()), other, &[]);
+            let other = merged(Some(parked.clone()), other, None, &[]);
             assert_eq!((other.state, other.strikes), (MediaState::Wanted, 0));
         }
     }

@@ -7,11 +7,12 @@ use serde_json::{Map, Value};
 use super::files::MediaFiles;
 use super::merge::merged;
 use super::read::{item, rows, text, whole};
+use super::shelf::MediaStore;
 use crate::error::{Error, Result};
 use crate::keycode::Key;
 use crate::record::Record;
 use crate::store::{
-    HeldFile, MediaEntry, MediaItem, MediaList, MediaPlace, MediaState, Operation, Snapshot, Store,
+    HeldFile, MediaEntry, MediaItem, MediaList, MediaPlace, MediaState, Operation, Snapshot,
     WriteTxn,
 };
 use crate::value::Timestamp;
@@ -32,7 +33,7 @@ pub struct MediaPolicy {
     /// What becomes of files whose listing is gone.
     pub on_delete: OnDelete,
     /// Whether media are asked for listing by listing where the store has neither a Media set nor
-    /// expanded media (`Property(key)/Media`).
+    /// expanded media.
     pub ask: bool,
 }
 
@@ -65,65 +66,66 @@ const PROPERTY: &str = "Property";
 /// Records a transaction.
 const BATCH: usize = 2_000;
 
-impl Store {
-    /// Brings what media there should be up to date with the records: with those that changed
-    /// since the last time, or with all of them the first time.
-    ///
-    /// # Errors
-    /// Those of the store, and [`Error::Io`] for a file that cannot be removed. What was done is
-    /// durable; the rest is done the next time.
-    pub fn refresh_media(
-        &self,
-        files: &MediaFiles,
-        policy: MediaPolicy,
-        now: Timestamp,
-    ) -> Result<Refreshed> {
-        let snapshot = self.snapshot()?;
-        let names = speaking(&snapshot);
-        let touched = match snapshot.media_sequence()? {
-            Some(since) => match touched(&snapshot, &names, since) {
-                // The log was cut: everything is looked at again.
-                Err(Error::Pruned { .. }) => everything(&snapshot, &names)?,
-                other => other?,
-            },
-            None => everything(&snapshot, &names)?,
-        };
-        let mut run = Refresh {
-            snapshot: &snapshot,
-            files,
-            policy,
-            names,
-            has_set: snapshot.count(MEDIA).is_ok_and(|n| n > 0),
-            done: Refreshed::default(),
-        };
-        for batch in touched.chunks(BATCH) {
-            let mut txn = self.begin_write(now)?;
+/// Brings what media there should be up to date with the records: with those that changed since
+/// the last time, or with all of them the first time.
+///
+/// What was done is durable; the rest is done the next time.
+pub(super) fn refresh(
+    store: &dyn MediaStore,
+    files: &MediaFiles,
+    policy: MediaPolicy,
+    now: &dyn Fn() -> Timestamp,
+) -> Result<Refreshed> {
+    let snapshot = store.view()?;
+    let names = speaking(&snapshot);
+    let touched = match snapshot.media_sequence()? {
+        Some(since) => match touched(&snapshot, &names, since) {
+            // The log was cut: everything is looked at again.
+            Err(Error::Pruned { .. }) => everything(&snapshot, &names)?,
+            other => other?,
+        },
+        None => everything(&snapshot, &names)?,
+    };
+    let mut run = Refresh {
+        snapshot: &snapshot,
+        files,
+        policy,
+        names,
+        has_set: snapshot.count(MEDIA).is_ok_and(|n| n > 0),
+        done: Refreshed::default(),
+    };
+    for batch in touched.chunks(BATCH) {
+        store.write(&mut |store| {
+            let mut txn = store.begin_write(now())?;
             run.batch(&mut txn, batch)?;
-            txn.commit()?;
-        }
-        if snapshot.media_sequence()? != Some(snapshot.sequence()) {
-            let mut txn = self.begin_write(now)?;
-            txn.set_media_sequence(snapshot.sequence())?;
-            txn.commit()?;
-        }
-        Ok(run.done)
+            txn.commit().map(drop)
+        })?;
     }
+    if snapshot.media_sequence()? != Some(snapshot.sequence()) {
+        store.write(&mut |store| {
+            let mut txn = store.begin_write(now())?;
+            txn.set_media_sequence(snapshot.sequence())?;
+            txn.commit().map(drop)
+        })?;
+    }
+    Ok(run.done)
 }
 
-impl Store {
-    /// Has media and records that were given up tried again; tells how many.
-    pub fn retry_media(&self, now: Timestamp) -> Result<u64> {
-        let snapshot = self.snapshot()?;
-        let (mut entries, mut lists) = (Vec::new(), Vec::new());
-        snapshot.media(|entry| {
-            entries.extend(Some(entry).filter(|e| e.state == MediaState::Parked));
-            Ok(true)
-        })?;
-        snapshot.media_lists(|list| {
-            lists.extend(Some(list).filter(|l| !l.due && l.error.is_some()));
-            Ok(true)
-        })?;
-        let mut txn = self.begin_write(now)?;
+/// Has media and records that were given up tried again; tells how many.
+pub(super) fn retry(store: &dyn MediaStore, now: &dyn Fn() -> Timestamp) -> Result<u64> {
+    let snapshot = store.view()?;
+    let (mut entries, mut lists) = (Vec::new(), Vec::new());
+    snapshot.media(|entry| {
+        entries.extend(Some(entry).filter(|e| e.state == MediaState::Parked));
+        Ok(true)
+    })?;
+    snapshot.media_lists(|list| {
+        lists.extend(Some(list).filter(|l| !l.due && l.error.is_some()));
+        Ok(true)
+    })?;
+    drop(snapshot);
+    store.write(&mut |store| {
+        let mut txn = store.begin_write(now())?;
         for entry in &mut entries {
             (entry.state, entry.strikes) = (MediaState::Wanted, 0);
             txn.put_media(entry)?;
@@ -132,9 +134,9 @@ impl Store {
             (list.due, list.strikes) = (true, 0);
             txn.put_media_list(list)?;
         }
-        txn.commit()?;
-        Ok((entries.len() + lists.len()) as u64)
-    }
+        txn.commit().map(drop)
+    })?;
+    Ok((entries.len() + lists.len()) as u64)
 }
 
 /// A record whose media may have changed: its resource, its key, its place in the order of work.
@@ -220,7 +222,7 @@ impl Refresh<'_> {
             let (resource, key) = (name.as_str(), &touched.key);
             let record = self.snapshot.get(resource, key)?;
             match (resource, record) {
-                (MEDIA, Some(record)) => self.medium(txn, &record, &mut dropped)?,
+                (MEDIA, Some(record)) => self.medium(txn, key, &record, &mut dropped)?,
                 (MEDIA, None) => self.medium_gone(txn, key, &mut dropped)?,
                 (_, Some(record)) => self.listing(txn, (resource, key), &record, &mut dropped)?,
                 (_, None) => {
@@ -260,7 +262,13 @@ impl Refresh<'_> {
     }
 
     /// A record of the Media set.
-    fn medium(&self, txn: &mut WriteTxn, record: &Record, dropped: &mut Dropped) -> Result<()> {
+    fn medium(
+        &self,
+        txn: &mut WriteTxn,
+        key: &Key,
+        record: &Record,
+        dropped: &mut Dropped,
+    ) -> Result<()> {
         let Some(row) = object(record) else {
             return Ok(());
         };
@@ -271,7 +279,7 @@ impl Refresh<'_> {
             return Ok(());
         };
         let place = item.place();
-        put_item(txn, item, dropped)?;
+        put_item(txn, item, self.observed(MEDIA, key)?, dropped)?;
         // A listing that was deleted before its media; one not seen yet may still come.
         let known = self.snapshot.resource(&resource).is_ok();
         let head = if known {
@@ -300,6 +308,19 @@ impl Refresh<'_> {
         match txn.media_entry(place)? {
             Some(entry) => drop_entry(txn, entry, self.policy, dropped),
             None => Ok(()),
+        }
+    }
+
+    /// When a record was had from the feed, with the URLs that stand in it.
+    fn observed(&self, resource: &str, key: &Key) -> Result<Option<Timestamp>> {
+        let Some(head) = self.snapshot.head_of(resource, key)? else {
+            return Ok(None);
+        };
+        match self.snapshot.changes(head.valid_from.saturating_sub(1)) {
+            // The log was cut: long ago.
+            Err(Error::Pruned { .. }) => Ok(None),
+            Err(error) => Err(error),
+            Ok(mut changes) => Ok(changes.next().transpose()?.map(|change| change.observed)),
         }
     }
 
@@ -337,7 +358,7 @@ impl Refresh<'_> {
         };
         for entry in txn.media_of(resource, key)? {
             if entry.state == MediaState::Withdrawn {
-                put_item(txn, entry.item, dropped)?;
+                put_item(txn, entry.item, entry.listed, dropped)?;
             }
         }
         let count = whole(&row, "PhotosCount");
@@ -348,6 +369,7 @@ impl Refresh<'_> {
                 resource,
                 key,
                 count,
+                listed: self.observed(resource, key)?,
             };
             return put_list(txn, &listing, &rows, self.policy, dropped).map(drop);
         }
@@ -360,6 +382,7 @@ impl Refresh<'_> {
                 resource,
                 key,
                 count,
+                listed: None,
             };
             return put_list(txn, &listing, &[], self.policy, dropped).map(drop);
         }
@@ -385,6 +408,8 @@ pub(super) struct Listing<'a> {
     pub(super) resource: &'a str,
     pub(super) key: &'a Key,
     pub(super) count: Option<i64>,
+    /// When its media were listed: their URLs may be good for a while only.
+    pub(super) listed: Option<Timestamp>,
 }
 
 fn object(record: &Record) -> Option<Map<String, Value>> {
@@ -430,14 +455,19 @@ impl Dropped {
 }
 
 /// One item, whatever was known of it.
-pub(super) fn put_item(txn: &mut WriteTxn, item: MediaItem, dropped: &mut Dropped) -> Result<()> {
+pub(super) fn put_item(
+    txn: &mut WriteTxn,
+    item: MediaItem,
+    listed: Option<Timestamp>,
+    dropped: &mut Dropped,
+) -> Result<()> {
     let before = txn.media_entry(item.place())?;
     let siblings = match before {
         Some(_) => Vec::new(),
         None => txn.media_of(&item.resource, &item.record_key)?,
     };
     let new = before.is_none();
-    let entry = merged(before, item, &siblings);
+    let entry = merged(before, item, listed, &siblings);
     dropped.taken_over += u64::from(new && entry.held.is_some());
     txn.put_media(&entry)
 }
@@ -456,7 +486,7 @@ pub(super) fn put_list(
     for row in rows {
         if let Some(item) = item(row, listing.resource, listing.key) {
             listed.insert(item.place());
-            put_item(txn, item, dropped)?;
+            put_item(txn, item, listing.listed, dropped)?;
         }
     }
     let met = i64::try_from(rows.len()).unwrap_or(i64::MAX);

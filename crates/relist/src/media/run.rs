@@ -1,7 +1,7 @@
 //! Fetching: what is wanted, host by host, until all is there or left for another time.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -12,16 +12,21 @@ use super::hosts::{Hosts, Next};
 use super::merge::STRIKES;
 use super::read::{host, item, rows, shown};
 use super::refresh::{Dropped, Listing, MediaPolicy, put_list};
+use super::shelf::MediaStore;
 use super::sniff::judge;
 use crate::error::{Error, Result, SourceError, SourceErrorKind};
 use crate::keycode::Key;
-use crate::store::{
-    HeldFile, MediaEntry, MediaKind, MediaList, MediaState, Snapshot, Store, WriteTxn,
-};
+use crate::source::Traffic;
+use crate::store::{HeldFile, MediaEntry, MediaKind, MediaList, MediaState, Snapshot, WriteTxn};
 use crate::value::Timestamp;
 
 /// Fetches a file by its URL: over HTTPS, or from wherever a test has it.
 pub trait MediaFetcher: Sync {
+    /// What it has cost so far, for run reports. Each number only grows.
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
+
     /// Fetches one file, whole. `etag` is of the file held, if the URL is the same.
     ///
     /// # Errors
@@ -29,9 +34,14 @@ pub trait MediaFetcher: Sync {
     fn fetch(&self, url: &str, etag: Option<&str>) -> Result<Fetched, FetchError>;
 }
 
-/// Asks the feed for the media of one record: `Property(123)/Media`.
+/// Asks the feed for the media of one record, in the way that its provider has.
 pub trait MediaLister: Sync {
-    /// The bodies of all its pages.
+    /// What it has cost so far, for run reports. Each number only grows.
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
+
+    /// The bodies of all its pages, each with a `value` array of media.
     ///
     /// # Errors
     /// [`SourceError`] when one of them could not be had.
@@ -76,8 +86,49 @@ pub enum FetchErrorKind {
     Server,
     /// The host does not answer, or wants to be left alone for so many seconds.
     Host(Option<u64>),
+    /// Too many requests (429), with the seconds to wait: the host wants to be left alone, or a
+    /// URL that is good for once was used before.
+    Throttled(Option<u64>),
+    /// The feed, asked for a new URL, did not answer: nothing is known of the file.
+    Feed,
     /// The caller wants to stop.
     Stopped,
+}
+
+/// How long a URL is good for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UrlLife {
+    /// Whether it can be used only once.
+    pub single_use: bool,
+    /// For how many seconds after it was listed, where it expires.
+    pub seconds: Option<u64>,
+}
+
+impl UrlLife {
+    /// Whether a URL dies, so that an answer of 429 may mean that it has.
+    fn ends(self) -> bool {
+        self.single_use || self.seconds.is_some()
+    }
+
+    /// Whether a URL given out then is dead now, or nearly so: the last tenth of its life may pass
+    /// while it is on its way.
+    fn is_over(self, listed: Option<Timestamp>, now: Timestamp) -> bool {
+        let Some(seconds) = self.seconds else {
+            return false;
+        };
+        let life = i64::try_from(seconds.saturating_mul(900_000)).unwrap_or(i64::MAX);
+        listed.is_none_or(|listed| now.0.saturating_sub(listed.0) >= life)
+    }
+}
+
+impl FetchError {
+    /// Stands where a URL is not tried before the feed was asked for another.
+    fn asked_first() -> Self {
+        FetchError {
+            kind: FetchErrorKind::Expired,
+            reason: "its URL is used up or too old".to_owned(),
+        }
+    }
 }
 
 /// How files are fetched.
@@ -85,12 +136,18 @@ pub enum FetchErrorKind {
 pub struct MediaOptions<'a> {
     /// The rules.
     pub policy: MediaPolicy,
+    /// How long the URLs are good for.
+    pub urls: UrlLife,
+    /// Whether those that were given up are tried again.
+    pub retry: bool,
     /// At most so many files.
     pub max: Option<u64>,
     /// How many at a time.
     pub jobs: usize,
     /// Tells the time; the library has no clock of its own.
     pub now: &'a (dyn Fn() -> Timestamp + Sync),
+    /// Tells the most memory that the process has used so far, in bytes, where it is known.
+    pub peak_memory: fn() -> Option<u64>,
     /// Set when the caller wants to stop.
     pub stop: &'a AtomicBool,
 }
@@ -114,6 +171,8 @@ pub struct MediaReport {
     pub wanted: u64,
     /// Files fetched and stored.
     pub fetched: u64,
+    /// Of these, files that took the place of an older one of their medium.
+    pub replaced: u64,
     /// Of these, files that were there already under another medium.
     pub shared: u64,
     /// Files that the server says did not change.
@@ -122,7 +181,8 @@ pub struct MediaReport {
     pub failed: u64,
     /// Of these, those given up after three strikes.
     pub parked: u64,
-    /// Media left for the next run because their host does not answer.
+    /// Media left for the next run because their host, or the feed asked for a new URL, does not
+    /// answer.
     pub left: u64,
     /// Records that could not be listed.
     pub unlisted: u64,
@@ -144,46 +204,45 @@ const LIST_BATCH: usize = 200;
 const FETCH_BATCH: usize = 5_000;
 /// Results in one transaction.
 const COMMIT_BATCH: usize = 64;
+/// A batch ends when no result came for so long: the store is opened for each.
+const QUIET: Duration = Duration::from_millis(200);
+/// The feed is not asked for new URLs any more after so many failures in a row.
+const FEED_FAILURES: u32 = 3;
 /// How long a worker waits before it looks again whether to stop.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-impl Store {
-    /// Fetches the media that are wanted.
-    ///
-    /// Files are whole and on the disk before the store says that they are there. A process that
-    /// is killed loses what was under way, and the next run goes on.
-    ///
-    /// # Errors
-    /// Those of the store and of the folder. That files could not be fetched is no error: the
-    /// report counts them, and each entry says why.
-    pub fn fetch_media(
-        &self,
-        files: &MediaFiles,
-        fetcher: &dyn MediaFetcher,
-        lister: &dyn MediaLister,
-        options: &MediaOptions<'_>,
-        progress: &mut dyn FnMut(&MediaReport),
-    ) -> Result<MediaReport> {
-        let mut run = Run {
-            store: self,
-            files,
-            fetcher,
-            lister,
-            options,
-            report: MediaReport::default(),
-            hosts: Mutex::new(Hosts::default()),
-            free: Condvar::new(),
-            again: Mutex::default(),
-            halt: AtomicBool::new(false),
-        };
-        run.all(progress)?;
-        run.report.stopped |= options.stop.load(Ordering::Relaxed);
-        Ok(run.report)
-    }
+/// Fetches the media that are wanted.
+///
+/// Files are whole and on the disk before the store says that they are there. A process that is
+/// killed loses what was under way, and the next run goes on.
+pub(super) fn fetch(
+    store: &dyn MediaStore,
+    files: &MediaFiles,
+    fetcher: &dyn MediaFetcher,
+    lister: &dyn MediaLister,
+    options: &MediaOptions<'_>,
+    progress: &mut dyn FnMut(&MediaReport),
+) -> Result<MediaReport> {
+    let mut run = Run {
+        store,
+        files,
+        fetcher,
+        lister,
+        options,
+        report: MediaReport::default(),
+        hosts: Mutex::new(Hosts::default()),
+        free: Condvar::new(),
+        again: Mutex::default(),
+        feed_failures: AtomicU32::new(0),
+        halt: AtomicBool::new(false),
+    };
+    run.all(progress)?;
+    run.report.stopped |= options.stop.load(Ordering::Relaxed);
+    Ok(run.report)
 }
 
 struct Run<'a> {
-    store: &'a Store,
+    store: &'a dyn MediaStore,
     files: &'a MediaFiles,
     fetcher: &'a dyn MediaFetcher,
     lister: &'a dyn MediaLister,
@@ -193,12 +252,14 @@ struct Run<'a> {
     free: Condvar,
     /// Records whose media were asked for again, with the answer.
     again: Mutex<Answers>,
+    /// How often in a row the feed did not answer.
+    feed_failures: AtomicU32,
     /// An error of the store ends all work.
     halt: AtomicBool,
 }
 
-/// The media of a record, or why they could not be had.
-type Again = Result<Arc<Vec<Row>>, String>;
+/// The media of a record and when they were listed, or why they could not be had.
+type Again = Result<(Arc<Vec<Row>>, Timestamp), FetchError>;
 type Row = Map<String, Value>;
 /// By record; the inner lock is held while the feed is asked.
 type Answers = HashMap<(String, Key), Arc<Mutex<Option<Again>>>>;
@@ -211,11 +272,12 @@ enum Task {
 
 /// What a worker did.
 enum Outcome {
-    Listed(MediaList, Result<Vec<Row>, SourceError>),
+    /// With the time at which the feed was asked.
+    Listed(MediaList, Timestamp, Result<Vec<Row>, SourceError>),
     Fetched {
         entry: Box<MediaEntry>,
         /// The media of the record, when the feed was asked again for them.
-        again: Option<Arc<Vec<Row>>>,
+        again: Option<(Arc<Vec<Row>>, Timestamp)>,
         result: Result<Stored, FetchError>,
     },
     Broken(Error),
@@ -236,14 +298,15 @@ impl Run<'_> {
         let (mut list_after, mut more_lists) = (None, true);
         let mut fetch_after = None;
         loop {
-            let snapshot = self.store.snapshot()?;
             if more_lists && fetch_after.is_none() {
-                let lists = snapshot.media_unlisted(list_after.as_ref(), LIST_BATCH)?;
+                let view = self.store.view()?;
+                let lists = view.media_unlisted(list_after.as_ref(), LIST_BATCH)?;
+                drop(view);
                 more_lists = lists.len() == LIST_BATCH;
                 list_after = lists.last().cloned().or(list_after);
                 self.work(lists.into_iter().map(Task::List).collect(), progress)?;
             }
-            let wanted = self.wanted(&self.store.snapshot()?, fetch_after)?;
+            let wanted = self.wanted(&self.store.view()?, fetch_after)?;
             let full = wanted.len() == FETCH_BATCH;
             fetch_after = wanted.last().map(|e| e.item.place()).filter(|_| full);
             self.report.wanted += wanted.len() as u64;
@@ -325,19 +388,22 @@ impl Run<'_> {
         progress: &mut dyn FnMut(&MediaReport),
     ) -> Result<()> {
         while let Ok(first) = results.recv() {
-            let mut txn = self.store.begin_write((self.options.now)())?;
-            let mut dropped = Dropped::default();
-            let mut next = Some(first);
-            for _ in 0..COMMIT_BATCH {
-                let Some(outcome) = next.take() else { break };
-                self.settle(&mut txn, outcome, report, &mut dropped)?;
-                next = results.try_recv().ok();
+            let mut batch = vec![first];
+            while batch.len() < COMMIT_BATCH
+                && let Ok(next) = results.recv_timeout(QUIET)
+            {
+                batch.push(next);
             }
-            if let Some(last) = next {
-                self.settle(&mut txn, last, report, &mut dropped)?;
-            }
-            report.removed += dropped.remove(&txn, self.files)?;
-            txn.commit()?;
+            let mut batch = Some(batch);
+            self.store.write(&mut |store| {
+                let mut txn = store.begin_write((self.options.now)())?;
+                let mut dropped = Dropped::default();
+                for outcome in batch.take().unwrap_or_default() {
+                    self.settle(&mut txn, outcome, report, &mut dropped)?;
+                }
+                report.removed += dropped.remove(&txn, self.files)?;
+                txn.commit().map(drop)
+            })?;
             progress(report);
         }
         Ok(())
@@ -353,11 +419,11 @@ impl Run<'_> {
                 Outcome::Fetched {
                     result: Err(error), ..
                 } => match error.kind {
-                    FetchErrorKind::Host(wait) => Some(wait),
+                    FetchErrorKind::Host(wait) | FetchErrorKind::Throttled(wait) => Some(wait),
                     FetchErrorKind::Server => Some(None),
                     _ => None,
                 },
-                Outcome::Listed(_, Err(error)) if error.kind != SourceErrorKind::NotFound => {
+                Outcome::Listed(_, _, Err(error)) if error.kind != SourceErrorKind::NotFound => {
                     Some(None)
                 }
                 _ => None,
@@ -402,8 +468,9 @@ impl Run<'_> {
     }
 
     fn list(&self, list: MediaList) -> Outcome {
+        let asked = (self.options.now)();
         let result = self.ask(&list.resource, &list.record_key);
-        Outcome::Listed(list, result)
+        Outcome::Listed(list, asked, result)
     }
 
     fn ask(&self, resource: &str, key: &Key) -> Result<Vec<Row>, SourceError> {
@@ -421,32 +488,19 @@ impl Run<'_> {
 
     fn fetch(&self, mut entry: Box<MediaEntry>) -> Outcome {
         let mut again = None;
-        let mut result = self.fetch_once(&entry);
-        let expired = match &result {
-            Ok(Err(error)) => error.kind == FetchErrorKind::Expired,
+        let mut result = Ok(Err(FetchError::asked_first()));
+        let first = self.needs_new_url(&entry);
+        if !first {
+            result = self.fetch_once(&entry);
+        }
+        let dead = match &result {
+            Ok(Err(error)) => self.may_be_dead(error),
             _ => false,
         };
-        if expired {
+        if first || dead {
             let (answer, asked) = self.ask_again(&entry);
-            match (&answer, &mut result) {
-                (Err(why), Ok(Err(error))) => {
-                    error.reason = format!("{}; asked for a new URL: {why}", error.reason);
-                }
-                (Ok(rows), _) => {
-                    let (resource, key) = (&entry.item.resource, &entry.item.record_key);
-                    let mut items = rows.iter().filter_map(|row| item(row, resource, key));
-                    match items.find(|i| i.media_key == entry.item.media_key) {
-                        Some(own) if own.url != entry.item.url => {
-                            entry.item = own;
-                            result = self.fetch_once(&entry);
-                        }
-                        None if !rows.is_empty() => result = Ok(Ok(Stored::Gone)),
-                        _ => {}
-                    }
-                }
-                _ => {}
-            }
-            again = answer.ok().filter(|_| asked);
+            again = answer.as_ref().ok().filter(|_| asked).cloned();
+            result = self.with_answer(&mut entry, answer, first, result);
         }
         match result {
             Err(error) => Outcome::Broken(error),
@@ -458,19 +512,104 @@ impl Run<'_> {
         }
     }
 
+    /// Whether a URL is used up or too old before it is tried.
+    fn needs_new_url(&self, entry: &MediaEntry) -> bool {
+        let urls = self.options.urls;
+        let same = |held: &HeldFile| held.url == entry.item.url;
+        // A try that failed has used a URL that is good for once.
+        let used =
+            entry.strikes > 0 || entry.error.is_some() || entry.held.as_ref().is_some_and(same);
+        urls.single_use && used || urls.is_over(entry.listed, (self.options.now)())
+    }
+
+    /// Whether an error may mean that the URL is used up or too old.
+    fn may_be_dead(&self, error: &FetchError) -> bool {
+        match error.kind {
+            FetchErrorKind::Expired => true,
+            FetchErrorKind::Throttled(_) => self.options.urls.ends(),
+            _ => false,
+        }
+    }
+
+    /// Fetches by the URL that the feed gives now, if it gives another.
+    fn with_answer(
+        &self,
+        entry: &mut MediaEntry,
+        answer: Again,
+        first: bool,
+        before: Result<Result<Stored, FetchError>>,
+    ) -> Result<Result<Stored, FetchError>> {
+        let (rows, listed) = match answer {
+            Ok(answer) => answer,
+            // Nothing was tried: the reason is the feed's.
+            Err(error) if first => return Ok(Err(error)),
+            Err(error) => {
+                return before.map(|result| {
+                    result.map_err(|own| FetchError {
+                        reason: format!("{}; asked for a new URL: {}", own.reason, error.reason),
+                        ..own
+                    })
+                });
+            }
+        };
+        let (resource, key) = (&entry.item.resource, &entry.item.record_key);
+        let mut items = rows.iter().filter_map(|row| item(row, resource, key));
+        match items.find(|i| i.media_key == entry.item.media_key) {
+            Some(own) if first || own.url != entry.item.url => {
+                (entry.item, entry.listed) = (own, Some(listed));
+                self.fetch_once(entry)
+            }
+            None if !rows.is_empty() => Ok(Ok(Stored::Gone)),
+            None if first => Ok(Err(FetchError {
+                kind: FetchErrorKind::Expired,
+                reason: "the feed, asked for a new URL, lists no media of its record".to_owned(),
+            })),
+            _ => before,
+        }
+    }
+
     /// Asks for the media of an entry's record again: once, however many of them expired. Also
     /// tells whether it was this call that asked.
     fn ask_again(&self, entry: &MediaEntry) -> (Again, bool) {
         let owner = (entry.item.resource.clone(), entry.item.record_key.clone());
         let cell = Arc::clone(lock(&self.again).entry(owner).or_default());
         let mut cell = lock(&cell);
+        let now = (self.options.now)();
         if let Some(answer) = &*cell {
-            return (answer.clone(), false);
+            let over = |listed: &Timestamp| self.options.urls.is_over(Some(*listed), now);
+            if !answer.as_ref().is_ok_and(|(_, listed)| over(listed)) {
+                return (answer.clone(), false);
+            }
         }
-        let answer = self.ask(&entry.item.resource, &entry.item.record_key);
-        let answer: Again = answer.map(Arc::new).map_err(|e| e.to_string());
+        let answer = self.ask_feed(&entry.item.resource, &entry.item.record_key);
+        let answer: Again = answer.map(|rows| (Arc::new(rows), now));
         *cell = Some(answer.clone());
         (answer, true)
+    }
+
+    fn ask_feed(&self, resource: &str, key: &Key) -> Result<Vec<Row>, FetchError> {
+        if self.feed_failures.load(Ordering::Relaxed) >= FEED_FAILURES {
+            return Err(FetchError {
+                kind: FetchErrorKind::Feed,
+                reason: "the feed did not answer when it was asked for new URLs".to_owned(),
+            });
+        }
+        let answer = self.ask(resource, key);
+        let kind = match answer.as_ref().map_err(|error| error.kind) {
+            Ok(_) | Err(SourceErrorKind::NotFound) => {
+                self.feed_failures.store(0, Ordering::Relaxed);
+                FetchErrorKind::Expired
+            }
+            Err(SourceErrorKind::Stopped) => FetchErrorKind::Stopped,
+            Err(_) => {
+                self.feed_failures.fetch_add(1, Ordering::Relaxed);
+                FetchErrorKind::Feed
+            }
+        };
+        answer.map_err(|error| FetchError {
+            kind,
+            reason: error.to_string(),
+        })
     }
 
     /// The outer error is the disk's, the inner one the URL's.
@@ -522,17 +661,20 @@ impl Run<'_> {
     ) -> Result<()> {
         match outcome {
             Outcome::Broken(error) => Err(error),
-            Outcome::Listed(list, result) => self.settle_list(txn, list, result, report, dropped),
+            Outcome::Listed(list, asked, result) => {
+                self.settle_list(txn, (list, asked), result, report, dropped)
+            }
             Outcome::Fetched {
                 entry,
                 again,
                 result,
             } => {
-                if let Some(rows) = again {
+                if let Some((rows, listed)) = again {
                     let listing = Listing {
                         resource: &entry.item.resource,
                         key: &entry.item.record_key,
                         count: None,
+                        listed: Some(listed),
                     };
                     put_list(txn, &listing, &rows, self.options.policy, dropped)?;
                 }
@@ -544,7 +686,7 @@ impl Run<'_> {
     fn settle_list(
         &self,
         txn: &mut WriteTxn,
-        mut list: MediaList,
+        (mut list, asked): (MediaList, Timestamp),
         result: Result<Vec<Row>, SourceError>,
         report: &mut MediaReport,
         dropped: &mut Dropped,
@@ -555,6 +697,7 @@ impl Run<'_> {
                     resource: &list.resource,
                     key: &list.record_key,
                     count: list.count,
+                    listed: Some(asked),
                 };
                 let believed = put_list(txn, &listing, &rows, self.options.policy, dropped)?;
                 let counted = list.count.unwrap_or(1);
@@ -614,18 +757,27 @@ fn settle_fetch(
             report.shared += u64::from(!new);
             report.bytes += held.bytes;
             if let Some(old) = current.held.replace(held) {
+                report.replaced += 1;
                 dropped.file(old);
             }
             (current.state, current.strikes, current.error) = (MediaState::Have, 0, None);
         }
         Err(error) if error.kind == FetchErrorKind::Stopped => return Ok(()),
+        Err(error) if error.kind == FetchErrorKind::Feed => {
+            report.left += 1;
+            note(report, error.reason.clone());
+            current.error = Some(error.reason);
+        }
         Err(error) => {
             report.failed += 1;
             note(
                 report,
                 format!("{}: {}", shown(&entry.item.url), error.reason),
             );
-            if !matches!(error.kind, FetchErrorKind::Host(_)) {
+            if !matches!(
+                error.kind,
+                FetchErrorKind::Host(_) | FetchErrorKind::Throttled(_)
+            ) {
                 // That its host is down says nothing of a URL.
                 current.strikes += 1;
             }

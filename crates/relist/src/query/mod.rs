@@ -161,15 +161,15 @@ impl Snapshot {
                 ..Explain::default()
             },
             matched: 0,
-            clock: context.clock,
-            since: context.clock.map(|clock| clock()),
+            stages: Stages::start(context.clock),
         };
         match (&access, &bound.orderby) {
             (Access::Columns, _) => run.columnar(visit)?,
             (_, Some(orderby)) => run.sorted(&access, orderby, visit)?,
             (_, None) => run.streamed(&access, visit)?,
         }
-        run.stage("rows");
+        run.stages.end("rows");
+        run.explain.stages = run.stages.done;
         Ok(QuerySummary {
             count: bound.count.then_some(run.matched),
             explain: run.explain,
@@ -185,9 +185,35 @@ struct Run<'a> {
     at: AsOf,
     explain: Explain,
     matched: u64,
+    stages: Stages,
+}
+
+/// How long the stages of a query took.
+#[derive(Debug)]
+struct Stages {
     clock: Option<fn() -> Duration>,
     /// When the stage under way began.
-    since: Option<Duration>,
+    since: Duration,
+    done: Vec<(&'static str, Duration)>,
+}
+
+impl Stages {
+    fn start(clock: Option<fn() -> Duration>) -> Self {
+        Stages {
+            clock,
+            since: clock.map_or(Duration::ZERO, |clock| clock()),
+            done: Vec::new(),
+        }
+    }
+
+    /// Ends the stage under way.
+    fn end(&mut self, name: &'static str) {
+        if let Some(clock) = self.clock {
+            let now = clock();
+            self.done.push((name, now.saturating_sub(self.since)));
+            self.since = now;
+        }
+    }
 }
 
 /// Records read side by side.
@@ -304,16 +330,6 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Ends a stage.
-    fn stage(&mut self, name: &'static str) {
-        let (Some(clock), Some(since)) = (self.clock, self.since) else {
-            return;
-        };
-        let now = clock();
-        self.explain.stages.push((name, now.saturating_sub(since)));
-        self.since = Some(now);
-    }
-
     /// Decides on columns, and reads only the rows that are asked for.
     fn columnar(&mut self, visit: &mut Visit<'_>) -> Result<()> {
         let AsOf::Sequence(at) = self.at else {
@@ -321,7 +337,7 @@ impl Run<'_> {
         };
         let table = Table::new(self.snapshot, &self.query.resource, at)?;
         let selection = filter::select(&table, self.bound.predicate.as_ref())?;
-        self.stage("filter");
+        self.stages.end("filter");
         self.matched = selection.count();
         self.explain.examined = selection.examined;
         self.explain.segments = Some((u64::from(table.segments()), selection.skipped));
@@ -345,7 +361,7 @@ impl Run<'_> {
                 order::in_key_order(&table, &slots)?
             }
         };
-        self.stage("order");
+        self.stages.end("order");
         let skip = usize::try_from(self.bound.skip).unwrap_or(usize::MAX);
         let most = usize::try_from(top).unwrap_or(usize::MAX);
         let slots = slots.get(skip..).unwrap_or_default();

@@ -117,7 +117,7 @@ fn best(
 
 /// The finest scale of the segments; `None` when they hold other things than numbers of the unit,
 /// or a number that does not fit that scale.
-fn common_scale(column: &Column, unit: Unit) -> Option<u8> {
+pub(super) fn common_scale(column: &Column, unit: Unit) -> Option<u8> {
     let mut scale = 0;
     for segment in column.segments.iter().flatten() {
         match &segment.values {
@@ -135,7 +135,7 @@ fn common_scale(column: &Column, unit: Unit) -> Option<u8> {
 }
 
 /// What a segment's numbers are multiplied by to be of a scale; `None` when one does not fit.
-fn factor(numbers: &Numbers, scale: u8) -> Option<i64> {
+pub(super) fn factor(numbers: &Numbers, scale: u8) -> Option<i64> {
     let by = 10_i64.checked_pow(u32::from(scale.checked_sub(numbers.scale)?))?;
     let (low, high) = numbers.range.unwrap_or((0, 0));
     (low.checked_mul(by).is_some() && high.checked_mul(by).is_some()).then_some(by)
@@ -284,7 +284,7 @@ fn finish(
         }
         let mut slots: Vec<u32> = ties.iter().map(|(_, slot)| *slot).collect();
         if slots.len() > 1 {
-            slots = in_key_order(table, &slots)?;
+            slots = first_in_key_order(table, &slots, most - out.len())?;
         }
         out.extend(slots);
     }
@@ -294,11 +294,30 @@ fn finish(
 
 /// The slots in ascending order of their keys.
 pub(super) fn in_key_order(table: &Table<'_>, slots: &[u32]) -> Result<Vec<u32>> {
-    let mut keyed: Vec<(Key, u32)> = table
+    first_in_key_order(table, slots, slots.len())
+}
+
+/// The first `most` of the slots in ascending order of their keys.
+fn first_in_key_order(table: &Table<'_>, slots: &[u32], most: usize) -> Result<Vec<u32>> {
+    if let Some(numbers) = table.integer_keys(slots)? {
+        return Ok(first_of(
+            numbers.into_iter().zip(slots.iter().copied()).collect(),
+            most,
+        ));
+    }
+    let keyed: Vec<(Key, u32)> = table
         .keys(slots)?
         .into_iter()
         .zip(slots.iter().copied())
         .collect();
+    Ok(first_of(keyed, most))
+}
+
+fn first_of<K: Ord>(mut keyed: Vec<(K, u32)>, most: usize) -> Vec<u32> {
+    if most > 0 && most < keyed.len() {
+        keyed.select_nth_unstable(most - 1);
+        keyed.truncate(most);
+    }
     keyed.sort_unstable();
-    Ok(keyed.into_iter().map(|(_, slot)| slot).collect())
+    keyed.into_iter().map(|(_, slot)| slot).collect()
 }

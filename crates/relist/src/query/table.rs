@@ -107,6 +107,25 @@ impl<'s> Table<'s> {
         keys.collect()
     }
 
+    /// The keys of slots, where all keys of the resource are plain integers.
+    pub(super) fn integer_keys(&self, slots: &[u32]) -> Result<Option<Vec<i64>>> {
+        let column = self.snapshot.column(self.id, self.key_field)?;
+        let ty = self.resource.field(self.key_field).map(|f| &f.ty);
+        if ty != Some(&FieldType::Int) {
+            return Ok(None);
+        }
+        let key = |slot: &u32| {
+            let (segment, row) = place(*slot);
+            match &column.segment(segment)?.values {
+                Values::Numbers(numbers) if numbers.scale == 0 => {
+                    numbers.values.get(usize::from(row)).copied()
+                }
+                _ => None,
+            }
+        };
+        Ok(slots.iter().map(key).collect())
+    }
+
     /// A record of nothing but these fields, which must be ascending; `None` when a field is kept
     /// by the records alone.
     pub(super) fn narrow(&self, view: &View<'_>, slot: u32) -> Option<Record> {

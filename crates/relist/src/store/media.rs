@@ -10,7 +10,7 @@
 use redb::{ReadableTable as _, TableError};
 use serde::{Deserialize, Serialize};
 
-use super::format::{TableId, corrupt, decode, encode};
+use super::format::{TableId, corrupt, decode, decode_grown, encode};
 use super::tables as t;
 use super::{Snapshot, WriteTxn, engine};
 use crate::error::Result;
@@ -100,6 +100,9 @@ pub struct MediaEntry {
     pub error: Option<String>,
     /// The file; also one that is out of date, until the next is there.
     pub held: Option<HeldFile>,
+    // Fields are added at the end only: older entries are read without them.
+    /// When the feed gave out the URL, as far as it is known: some are good for a while only.
+    pub listed: Option<Timestamp>,
 }
 
 /// How far the media of one record are known, where they are asked for record by record.
@@ -172,7 +175,7 @@ impl WriteTxn {
         let table = self.txn.open_table(t::MEDIA).map_err(engine)?;
         let found = table.get(place.0.as_slice()).map_err(engine)?;
         found
-            .map(|bytes| decode(TableId::Media, bytes.value()))
+            .map(|bytes| decode_grown(TableId::Media, bytes.value()))
             .transpose()
     }
 
@@ -289,7 +292,7 @@ fn owned(
         .range(start.as_slice()..=end.as_slice())
         .map_err(engine)?;
     range
-        .map(|row| decode(TableId::Media, row.map_err(engine)?.1.value()))
+        .map(|row| decode_grown(TableId::Media, row.map_err(engine)?.1.value()))
         .collect()
 }
 
@@ -330,7 +333,7 @@ impl Snapshot {
         };
         for row in table.range::<&[u8]>(..).map_err(engine)? {
             let (_, value) = row.map_err(engine)?;
-            if !visit(decode(TableId::Media, value.value())?)? {
+            if !visit(decode_grown(TableId::Media, value.value())?)? {
                 break;
             }
         }
@@ -391,7 +394,7 @@ impl Snapshot {
             let place = key.value().get(1..).unwrap_or_default();
             let found = media.get(place).map_err(engine)?;
             let bytes = found.ok_or_else(|| corrupt(TableId::Media, "an entry is missing"))?;
-            out.push(decode(TableId::Media, bytes.value())?);
+            out.push(decode_grown(TableId::Media, bytes.value())?);
         }
         Ok(out)
     }

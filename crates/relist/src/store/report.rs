@@ -45,14 +45,44 @@ pub struct Walk {
     pub position: WalkPosition,
     /// The lower bound of an incremental walk.
     pub since: Option<Timestamp>,
-    /// The server's time when the walk began: the watermark never passes it.
+    /// The time when the walk began, by the earlier of two clocks: the watermark never passes it.
     pub started: Timestamp,
+    /// The server's own time then, when it told.
+    pub server_began: Option<Timestamp>,
     /// The highest source time seen so far.
     pub max_seen: Option<Timestamp>,
     /// Pages applied so far.
     pub pages: u64,
     /// Records met so far.
     pub records: u64,
+    /// Of these, how many were stamped before the walk began.
+    pub settled: u64,
+    /// Whether the store held no record of the resource when the walk began: then it need not
+    /// look for records that are gone.
+    pub sole: bool,
+}
+
+impl Walk {
+    /// A walk that begins there, with nothing met so far.
+    pub(crate) fn new(kind: RunKind, position: WalkPosition, started: Timestamp) -> Self {
+        Walk {
+            kind,
+            position,
+            since: None,
+            started,
+            server_began: None,
+            max_seen: None,
+            pages: 0,
+            records: 0,
+            settled: 0,
+            sole: false,
+        }
+    }
+
+    /// What is stamped later than that came while the walk was under way, by the server's clock.
+    pub(crate) fn bound(&self) -> Timestamp {
+        self.server_began.unwrap_or(self.started)
+    }
 }
 
 /// Where a walk goes on.
@@ -84,6 +114,8 @@ pub enum RunKind {
     Deep,
     /// Fetches given keys.
     Keys,
+    /// Fetches the files of media.
+    Media,
 }
 
 impl RunKind {
@@ -97,6 +129,7 @@ impl RunKind {
             RunKind::Reconcile => "reconcile",
             RunKind::Deep => "deep",
             RunKind::Keys => "keys",
+            RunKind::Media => "media",
         }
     }
 }

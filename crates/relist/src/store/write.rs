@@ -224,7 +224,7 @@ impl WriteTxn {
     }
 
     /// Gives out the number of a new run, and logs changes under it.
-    pub(crate) fn new_run(&mut self) -> u64 {
+    pub fn new_run(&mut self) -> u64 {
         self.counters.run += 1;
         self.run = self.counters.run;
         self.run

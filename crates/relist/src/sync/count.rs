@@ -8,25 +8,25 @@
 use super::walk::conditions;
 use super::{SyncRun, cut_short, short_walk};
 use crate::decode::SplitPage;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ingest::Session;
+use crate::keycode::Key;
 use crate::source::{PageRequest, PageSource, QueryOptions};
 use crate::store::{RunKind, Walk};
 
 /// What the feed's count says of a walk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Count {
     /// It met all that there was; or the feed does not count.
     Fits,
     /// It met a few records fewer than it had to: in words.
     Short(String),
+    /// It met many fewer.
+    Cut(Error),
 }
 
 impl SyncRun<'_> {
     /// Holds the count against the walk that has just ended.
-    ///
-    /// # Errors
-    /// When many records are missing: the next run begins the walk again.
     pub(super) fn check_count(
         &mut self,
         session: &mut Session<'_>,
@@ -50,17 +50,36 @@ impl SyncRun<'_> {
         source: &mut dyn PageSource,
         walk: &Walk,
     ) -> Result<Count> {
-        let (met, at_start) = (walk.records, self.expected);
-        if self.whole && at_start.is_none_or(|count| met >= count) {
+        let at_start = self.expected;
+        if self.whole && at_start.is_none_or(|count| walk.records >= count) {
             return Ok(Count::Fits);
         }
-        // Of a walk that began in an earlier run only the count of now is known.
-        let settled = self.recount(session, source, walk)?;
-        let Some(count) = settled.or(at_start).filter(|count| met < *count) else {
+        // Of a walk that began in an earlier run only the count of now is known. Records stamped
+        // later than it began are not in that count; nor are those stamped in the far future.
+        let by_stamp = self.policy.cursor_field.is_some();
+        let (mut met, mut count) = match self.recount(session, source, walk, None)? {
+            Some(count) if by_stamp => (walk.settled, Some(count)),
+            other => (walk.records, other.or(at_start)),
+        };
+        if count.is_none_or(|count| met >= count)
+            && let Some((place, settled)) = self.resumed_at.as_ref().filter(|_| by_stamp)
+        {
+            // Records met by an earlier process and changed since are in what was met, and not in
+            // that count: they would hide as many that are missing behind the place.
+            count = self.recount(session, source, walk, Some(place))?;
+            met = walk.settled.saturating_sub(*settled);
+        }
+        let Some(count) = count.filter(|count| met < *count) else {
             return Ok(Count::Fits);
         };
-        if cut_short(met, count) {
-            return Err(short_walk(self.resource, met, count));
+        let cut = cut_short(met, count);
+        // The numbers that anyone can check are the plain ones, where they tell as much.
+        let (met, count) = match at_start {
+            Some(at_start) if self.whole && walk.records < at_start => (walk.records, at_start),
+            _ => (met, count),
+        };
+        if cut {
+            return Ok(Count::Cut(short_walk(self.resource, met, count)));
         }
         let resource = self.resource;
         Ok(Count::Short(format!(
@@ -69,12 +88,13 @@ impl SyncRun<'_> {
     }
 
     /// How many records of the walk there are now that were not stamped after it began; `None`
-    /// when the feed does not say.
+    /// when the feed does not say. With a key, only those behind it.
     fn recount(
         &self,
         session: &mut Session<'_>,
         source: &mut dyn PageSource,
         walk: &Walk,
+        behind: Option<&Key>,
     ) -> Result<Option<u64>> {
         let spec = self
             .key_spec
@@ -82,10 +102,12 @@ impl SyncRun<'_> {
             .or_else(|| session.key_spec(self.resource));
         let mut clauses = conditions(self.policy, walk.kind, walk.since);
         if let Some(field) = &self.policy.cursor_field {
-            clauses.push(format!(
-                "{field} le {}",
-                self.policy.timestamp(walk.started)
-            ));
+            // Stamps are the server's: its own time bounds them, not the earlier of two clocks.
+            let bound = self.policy.timestamp(walk.bound());
+            clauses.push(format!("{field} le {bound}"));
+        }
+        if let (Some(key), Some(spec)) = (behind, &spec) {
+            clauses.push(format!("{} gt {}", spec.field, key.to_literal()));
         }
         let request = PageRequest::Query {
             resource: self.resource.to_owned(),

@@ -7,7 +7,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::sweep::answers;
 use super::walk::Links;
 use super::{SyncRun, short_walk};
 use crate::decode::SplitPage;
@@ -30,6 +29,7 @@ impl SyncRun<'_> {
         let spec = Some(Arc::new(feed.key_spec()));
         let mut links = Links::default();
         let (mut latest, mut met, mut expected) = (None, 0, None);
+        let mut in_doubt = 0;
         loop {
             let fetched = match (source.fetch(&request), &mut request) {
                 // A list that is not counted is believed as it is.
@@ -54,7 +54,8 @@ impl SyncRun<'_> {
             met += page.entities.len() as u64;
             expected = expected.or(page.count);
             if !page.entities.is_empty() {
-                let kept = self.still_there(session, source, feed, &page)?;
+                let (kept, doubtful) = self.still_there(session, source, feed, &page)?;
+                in_doubt += doubtful;
                 let only = Some((self.resource, &kept));
                 let seen = session.write(|txn, report| {
                     apply_deletes(txn, feed, std::slice::from_ref(&page), only, report)
@@ -70,6 +71,14 @@ impl SyncRun<'_> {
         }
         if let Some(expected) = expected.filter(|expected| met < *expected) {
             return Err(short_walk(&feed.resource, met, expected));
+        }
+        if in_doubt > 0 {
+            // The list is read again from where it was.
+            self.note = Some(format!(
+                "the feed did not answer for {in_doubt} records that it lists as deleted: they \
+                 were kept"
+            ));
+            return Ok(());
         }
         let reached = latest.map(|at: Timestamp| started.map_or(at, |s| at.min(s)));
         self.checkpoint.deletes_watermark = self.checkpoint.deletes_watermark.max(reached);
@@ -97,32 +106,30 @@ impl SyncRun<'_> {
         }
     }
 
-    /// Of the current records that a page of the list names, those that the feed has; they are
-    /// applied as they are now.
+    /// Of the current records that a page of the list names, those that the feed has, which are
+    /// applied as they are now, and those of which it does not say, with their number.
     fn still_there(
         &mut self,
         session: &mut Session<'_>,
         source: &mut dyn PageSource,
         feed: &DeletedFeed,
         page: &SplitPage,
-    ) -> Result<HashSet<Key>> {
-        let mut there = HashSet::new();
-        let known = self.key_spec.clone();
-        let Some(spec) = known.or_else(|| session.key_spec(self.resource)) else {
-            return Ok(there);
+    ) -> Result<(HashSet<Key>, usize)> {
+        let (mut kept, mut in_doubt) = (HashSet::new(), 0);
+        let Some(spec) = self.spec(session) else {
+            return Ok((kept, in_doubt));
         };
         let named = feed.named(page, self.resource, &spec);
         let current = session.current(self.resource, named)?;
         for keys in current.chunks(self.keys_a_request()) {
-            let answer = self.page_of(session, source, &spec, keys)?;
-            if !answers(&answer, keys) {
-                // The list is evidence of its own.
-                continue;
+            let answer = self.answer(session, source, &spec, keys)?;
+            kept.extend(answer.keys().cloned());
+            for page in &answer.pages {
+                self.apply_page(session, page)?;
             }
-            let found = answer.entities.iter().filter_map(|e| e.key.as_ref().ok());
-            there.extend(found.cloned());
-            self.apply_page(session, &answer, &[])?;
+            in_doubt += answer.doubtful.len();
+            kept.extend(answer.doubtful);
         }
-        Ok(there)
+        Ok((kept, in_doubt))
     }
 }

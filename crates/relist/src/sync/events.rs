@@ -6,6 +6,7 @@
 //! the feed's latest number is noted, so that nothing between the two is missed.
 
 use super::policy::EventFeed;
+use super::sweep::Evidence;
 use super::{SyncRun, walk};
 use crate::decode::{KeySpec, SplitPage};
 use crate::error::{Error, Result, SourceError, SourceErrorKind};
@@ -55,30 +56,28 @@ impl SyncRun<'_> {
             ))
         })?;
         let mut links = walk::Links::default();
-        let mut request = self.events_after(feed);
+        let mut at = self.checkpoint.event_sequence.unwrap_or(0);
+        let mut request = self.events_after(feed, at);
+        let (mut in_doubt, mut settled) = (0, true);
         loop {
             let (page, link) = Self::event_page(session, source, feed, &request)?;
-            let mut keys: Vec<Key> = Vec::new();
-            let mut last = self.checkpoint.event_sequence;
-            for raw in &page.entities {
-                let event = read_event(feed, page.text(raw), &spec);
-                let (sequence, resource, key) =
-                    event.map_err(|reason| malformed(&page.origin, reason))?;
-                last = last.max(Some(sequence));
-                if resource != self.resource {
-                    continue;
-                }
-                let key = key.map_err(|reason| malformed(&page.origin, reason))?;
-                if !keys.contains(&key) {
-                    keys.push(key);
-                }
-            }
+            let events = self.read_events(feed, &page, &spec, &mut at)?;
+            let keys: Vec<Key> = events.iter().map(|(key, _)| key.clone()).collect();
+            let mut doubtful = Vec::new();
             for chunk in keys.chunks(self.keys_a_request()) {
-                self.ask(session, source, chunk)?;
+                // An event does not say that its record is gone.
+                doubtful.extend(self.ask(session, source, chunk, Evidence::Wanted)?);
             }
-            // The records are durable before the number is: an event read twice changes nothing.
-            self.checkpoint.event_sequence = last;
-            self.save(session)?;
+            if settled {
+                // The records are durable before the number is: an event read twice changes
+                // nothing. It stays before the first event whose record is in doubt.
+                let first = events.iter().filter(|(key, _)| doubtful.contains(key));
+                let before = first.map(|(_, sequence)| sequence - 1).min();
+                self.checkpoint.event_sequence = Some(before.unwrap_or(at));
+                self.save(session)?;
+            }
+            settled &= doubtful.is_empty();
+            in_doubt += doubtful.len();
             request = match link {
                 Some(link) => {
                     links.follow(&link, &page.origin)?;
@@ -88,15 +87,56 @@ impl SyncRun<'_> {
                     }
                 }
                 None if page.entities.is_empty() => break,
-                None => self.events_after(feed),
+                None => self.events_after(feed, at),
             };
+        }
+        if in_doubt > 0 {
+            self.note = Some(format!(
+                "the feed does not answer for {in_doubt} records that its events name: their \
+                 events are read again"
+            ));
+            return Ok(());
         }
         self.checkpoint.last_complete = Some(self.now());
         self.save(session)
     }
 
-    fn events_after(&self, feed: &EventFeed) -> PageRequest {
-        let after = self.checkpoint.event_sequence.unwrap_or(0);
+    /// The keys that the events of a page name, each with its first event; `at` moves to the last
+    /// event of the page.
+    fn read_events(
+        &self,
+        feed: &EventFeed,
+        page: &SplitPage,
+        spec: &KeySpec,
+        at: &mut i64,
+    ) -> Result<Vec<(Key, i64)>> {
+        let mut out: Vec<(Key, i64)> = Vec::new();
+        for raw in &page.entities {
+            let event = read_event(feed, page.text(raw), spec);
+            let (sequence, resource, key) =
+                event.map_err(|reason| malformed(&page.origin, reason))?;
+            if sequence <= *at {
+                // What lies between would be passed over for ever.
+                let reason = format!(
+                    "event {sequence} comes after {at}: expected the events after it in order of \
+                     {}; the server ignores $filter or $orderby",
+                    feed.sequence_field
+                );
+                return Err(malformed(&page.origin, reason));
+            }
+            *at = sequence;
+            if resource != self.resource {
+                continue;
+            }
+            let key = key.map_err(|reason| malformed(&page.origin, reason))?;
+            if !out.iter().any(|(known, _)| *known == key) {
+                out.push((key, sequence));
+            }
+        }
+        Ok(out)
+    }
+
+    fn events_after(&self, feed: &EventFeed, after: i64) -> PageRequest {
         PageRequest::Query {
             resource: feed.resource.clone(),
             options: QueryOptions {

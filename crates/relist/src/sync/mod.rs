@@ -15,6 +15,7 @@ mod count;
 mod deletes;
 mod events;
 mod photos;
+mod plan;
 mod policy;
 mod reconcile;
 mod refresh;
@@ -25,6 +26,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use count::Count;
+pub use plan::SyncPlan;
 pub use policy::{EventFeed, Policy, SyncMode, SyncOptions, WalkKind};
 pub use refresh::{Connect, Refresh, Refreshed, Related};
 use walk::{FeedWalker, WalkSetup};
@@ -72,8 +74,9 @@ impl Store {
             ))),
             (None, None) => None,
         };
+        let plan = SyncPlan::of(&snapshot, resource, policy, options.mode, (options.now)())?;
         drop(snapshot);
-        let walk = begin(&checkpoint, policy, options.mode, (options.now)());
+        let walk = plan.walk;
         let session = Session::new(self, resource, walk.kind, options.now);
         let before = source.traffic();
         let mut run = SyncRun {
@@ -86,26 +89,21 @@ impl Store {
             whole: walk.position == WalkPosition::Start,
             seen: SlotSet::default(),
             keyless: 0,
+            resumed_at: None,
             expected: None,
             before: None,
             braked: false,
             note: None,
         };
         let mut session = session;
-        let by_events = options.mode == SyncMode::Auto
-            && run.checkpoint.state == SyncState::Live
-            && run.checkpoint.event_sequence.is_some();
-        let result = match options.mode {
-            SyncMode::Auto if by_events && policy.events.is_some() => {
-                let feed = policy.events.clone().unwrap_or_default();
-                run.follow_events(&mut session, source, &feed)
-            }
-            SyncMode::Auto | SyncMode::Full => {
+        let result = match (options.mode, plan.events) {
+            (SyncMode::Auto, Some(feed)) => run.follow_events(&mut session, source, &feed),
+            (SyncMode::Auto | SyncMode::Full, _) => {
                 run.checkpoint.walk = Some(walk);
                 run.run(&mut session, source)
             }
-            SyncMode::Reconcile => run.reconcile(&mut session, source),
-            SyncMode::Deep { slice, of } => run.deep(&mut session, source, (slice, of)),
+            (SyncMode::Reconcile, _) => run.reconcile(&mut session, source),
+            (SyncMode::Deep { slice, of }, _) => run.deep(&mut session, source, (slice, of)),
         };
         let note = run.note.take();
         session.note_cost(source.traffic().since(before), progress.peak_memory());
@@ -114,49 +112,6 @@ impl Store {
             (None, 0) => Outcome::Complete,
             (None, n) => Outcome::Degraded(format!("{n} records are in quarantine")),
         })
-    }
-}
-
-/// The walk to do: the one that was interrupted, or a new one.
-fn begin(checkpoint: &Checkpoint, policy: &Policy, mode: SyncMode, now: Timestamp) -> Walk {
-    let incremental = mode == SyncMode::Auto
-        && checkpoint.state == SyncState::Live
-        && checkpoint.watermark.is_some()
-        && policy.cursor_field.is_some();
-    let by_events = policy.events.is_some() && checkpoint.event_sequence.is_some();
-    let incremental =
-        incremental || (mode == SyncMode::Auto && checkpoint.state == SyncState::Live && by_events);
-    let kind = match mode {
-        SyncMode::Reconcile => RunKind::Reconcile,
-        SyncMode::Deep { .. } => RunKind::Deep,
-        SyncMode::Auto if incremental => RunKind::Incremental,
-        SyncMode::Auto | SyncMode::Full => RunKind::Full,
-    };
-    // A link of an earlier run may be an offset into rows that have moved since, for they are in
-    // the order of their stamps: an incremental walk along links begins anew.
-    let moved = |walk: &Walk| {
-        walk.kind == RunKind::Incremental && matches!(walk.position, WalkPosition::Link(_))
-    };
-    if let Some(walk) = &checkpoint.walk
-        && walk.kind == kind
-        && !moved(walk)
-    {
-        return walk.clone();
-    }
-    let overlap = i64::try_from(policy.overlap_seconds)
-        .unwrap_or(0)
-        .saturating_mul(1_000_000);
-    let since = checkpoint
-        .watermark
-        .map(|w| Timestamp(w.0.saturating_sub(overlap)));
-    Walk {
-        kind,
-        position: WalkPosition::Start,
-        since: since.filter(|_| incremental),
-        started: now,
-        max_seen: None,
-        pages: 0,
-        records: 0,
     }
 }
 
@@ -172,6 +127,8 @@ struct SyncRun<'a> {
     whole: bool,
     seen: SlotSet,
     keyless: u64,
+    /// Where this process went on with a walk by key, and how much of it was settled then.
+    resumed_at: Option<(Key, u64)>,
     /// What the feed counted when the walk began.
     expected: Option<u64>,
     /// The walk as it was before the last page applied.
@@ -193,15 +150,20 @@ impl SyncRun<'_> {
         let resumed = self
             .walk_now()
             .is_some_and(|walk| walk.position != WalkPosition::Start);
+        self.resumed_at = self.walk_now().and_then(|walk| match &walk.position {
+            WalkPosition::After(key) => Some((key.clone(), walk.settled)),
+            _ => None,
+        });
         if !self.finish_walk(session, source)? || !resumed {
             return Ok(());
         }
         // The walk began in an earlier run: what changed behind its place since then is stamped
         // later than it began. Without this pass the run would end, and not be up to date.
-        let next = begin(&self.checkpoint, self.policy, SyncMode::Auto, self.now());
+        let next = plan::begin(&self.checkpoint, self.policy, SyncMode::Auto, self.now());
         if next.kind == RunKind::Incremental {
             self.checkpoint.walk = Some(next);
             (self.whole, self.expected, self.before) = (true, None, None);
+            (self.seen, self.resumed_at) = (SlotSet::default(), None);
             self.finish_walk(session, source)?;
         }
         Ok(())
@@ -210,6 +172,67 @@ impl SyncRun<'_> {
     /// Walks to the end, from wherever the walk stands, and all that belongs to it; `false` when it
     /// was stopped before.
     fn finish_walk(
+        &mut self,
+        session: &mut Session<'_>,
+        source: &mut dyn PageSource,
+    ) -> Result<bool> {
+        if !self.walk_to_end(session, source)? {
+            return Ok(false);
+        }
+        let mut count = self.check_count(session, source)?;
+        let full = self
+            .walk_now()
+            .is_some_and(|walk| walk.kind == RunKind::Full);
+        let again = match &count {
+            Count::Fits => false,
+            Count::Short(_) => !full,
+            Count::Cut(_) => true,
+        };
+        if again && !self.whole {
+            // What an earlier process met is only a number now: this one looks for itself.
+            self.restart();
+            if !self.walk_to_end(session, source)? {
+                return Ok(false);
+            }
+            count = self.check_count(session, source)?;
+        }
+        if let Count::Cut(error) = count {
+            self.restart();
+            self.save(session)?;
+            return Err(error);
+        }
+        let swept = self.settle_missing(session, source, count, full);
+        if let Err(error) = swept {
+            if full {
+                // Only a walk from its start knows what was not met: the next one begins there.
+                self.restart();
+                // Should this fail too, the first error is the one to tell.
+                let _ = self.save(session);
+            }
+            return Err(error);
+        }
+        let started = self.walk_now().map(|walk| walk.started);
+        self.end_walk(session)?;
+        if let Some(feed) = self.policy.deletes.clone() {
+            self.deletes(session, source, &feed, started)?;
+        }
+        if !self.photos(session, source, started.filter(|_| full))? {
+            return Ok(false);
+        }
+        if self.note.is_none() {
+            // What was held back or left open is no complete run.
+            let done = Some(self.now());
+            self.checkpoint.last_complete = done;
+            if full {
+                self.checkpoint.last_full = done;
+            }
+        }
+        self.save(session)?;
+        Ok(true)
+    }
+
+    /// Walks to the end, from wherever the walk stands; `false` when it was stopped before.
+    fn walk_to_end(
         &mut self,
         session: &mut Session<'_>,
         source: &mut dyn PageSource,
@@ -233,38 +256,9 @@ impl SyncRun<'_> {
                     self.step_back(session, &error)?;
                     return Err(error);
                 }
-                Ok(()) => break,
+                Ok(()) => return Ok(true),
             }
         }
-        let count = self.check_count(session, source)?;
-        let full = self
-            .walk_now()
-            .is_some_and(|walk| walk.kind == RunKind::Full);
-        let swept = self.settle_missing(session, source, count, full);
-        if let Err(error) = swept {
-            if full {
-                // Only a walk from its start knows what was not met: the next one begins there.
-                self.restart();
-                // Should this fail too, the first error is the one to tell.
-                let _ = self.save(session);
-            }
-            return Err(error);
-        }
-        let started = self.walk_now().map(|walk| walk.started);
-        self.end_walk(session)?;
-        if let Some(feed) = self.policy.deletes.clone() {
-            self.deletes(session, source, &feed, started)?;
-        }
-        if !self.photos(session, source, started.filter(|_| full))? {
-            return Ok(false);
-        }
-        let done = (self.options.now)();
-        self.checkpoint.last_complete = Some(done);
-        if full {
-            self.checkpoint.last_full = Some(done);
-        }
-        self.save(session)?;
-        Ok(true)
     }
 
     /// Deletes what a full walk did not meet, as far as the walk can be believed.
@@ -286,9 +280,28 @@ impl SyncRun<'_> {
                 self.note = Some(note);
                 Ok(())
             }
+            Count::Cut(error) => Err(error),
             Count::Fits if full && self.whole => self.sweep(session, source, |_| true),
+            // Begun by an earlier process, over a store that held records: which of them were met
+            // is not known any more; along links not even how much there was behind its place.
+            Count::Fits if full && !self.is_sole() => self.reconcile(session, source),
+            // Deletions that were shown and are shown no more.
+            Count::Fits if self.overdue() => self.reconcile(session, source),
             Count::Fits => Ok(()),
         }
+    }
+
+    /// Whether the walk met every record that the store holds.
+    fn is_sole(&self) -> bool {
+        let by_key = self.policy.walk == WalkKind::Keyset;
+        by_key && self.walk_now().is_some_and(|walk| walk.sole)
+    }
+
+    /// Whether so long has passed since the last complete run that the feed may have stopped
+    /// showing what it deleted.
+    fn overdue(&self) -> bool {
+        let since = self.walk_now().map(|walk| walk.started);
+        plan::overdue(&self.checkpoint, self.policy, since, self.now())
     }
 
     fn walk_now(&self) -> Option<&Walk> {
@@ -298,9 +311,10 @@ impl SyncRun<'_> {
     fn restart(&mut self) {
         if let Some(walk) = &mut self.checkpoint.walk {
             walk.position = WalkPosition::Start;
-            (walk.pages, walk.records) = (0, 0);
+            walk.sole &= walk.records == 0;
+            (walk.pages, walk.records, walk.settled) = (0, 0, 0);
         }
-        self.whole = true;
+        (self.whole, self.resumed_at) = (true, None);
         self.seen = SlotSet::default();
         (self.expected, self.before) = (None, None);
     }
@@ -370,41 +384,50 @@ impl SyncRun<'_> {
         self.expected = self.expected.or(expected);
         let pages: Vec<SplitPage> = batch.into_iter().map(|step| step.page).collect();
         let mut checkpoint = self.checkpoint.clone();
+        // A deep run has its own place, and leaves that of an interrupted walk alone.
+        if let Some(walk) = checkpoint.walk.as_mut().filter(|walk| walk.kind == kind)
+            && walk.position == WalkPosition::Start
+        {
+            // The earlier of two clocks: a record stamped in the future is no reason to go beyond
+            // either.
+            walk.started = server_time.map_or(walk.started, |at| at.min(walk.started));
+            walk.server_began = server_time;
+        }
+        let bound = checkpoint.walk.as_ref().map(Walk::bound);
         let cursor_field = self.policy.cursor();
         let (resource, seen, policy) = (self.resource, &mut self.seen, self.policy);
-        let keyless = session.write(|txn, report| {
+        let (keyless, settled) = session.write(|txn, report| {
             report.expected = report.expected.or(expected);
             let mut applying = Applying::new(Cause::Sync, cursor_field, report);
             applying.seen = Some(seen);
             applying.gone = policy.gone.as_ref();
+            applying.settled_by = bound.unwrap_or(applying.settled_by);
             txn.apply_pages(&pages, &mut applying)?;
             let (max_seen, keyless) = (applying.max_seen, applying.keyless);
-            // A deep run has its own place, and leaves that of an interrupted walk alone.
-            if let Some(walk) = &mut checkpoint.walk
-                && walk.kind == kind
-            {
-                if walk.position == WalkPosition::Start {
-                    // The earlier of two clocks: a record stamped in the future is no reason to
-                    // go beyond either.
-                    let server_time = server_time.unwrap_or(walk.started);
-                    walk.started = walk.started.min(server_time);
-                }
+            let settled = applying.settled;
+            if let Some(walk) = checkpoint.walk.as_mut().filter(|walk| walk.kind == kind) {
                 walk.position = after;
+                walk.settled += settled.iter().sum::<u64>();
                 walk.max_seen = walk.max_seen.max(max_seen);
                 walk.pages += pages.len() as u64;
                 walk.records += pages.iter().map(|p| p.entities.len() as u64).sum::<u64>();
             }
             txn.set_checkpoint(resource, &checkpoint)?;
-            Ok(keyless)
+            Ok((keyless, settled))
         })?;
         let mut before = self.checkpoint.walk.take();
         if let (Some(walk), Some(now), Some(position)) =
             (&mut before, &checkpoint.walk, before_last)
         {
             let last = pages.last().map_or(0, |page| page.entities.len() as u64);
-            (walk.started, walk.max_seen) = (now.started, now.max_seen);
-            (walk.pages, walk.records) = (now.pages - 1, now.records.saturating_sub(last));
-            walk.position = position;
+            let last_settled = settled.get(pages.len() - 1).copied().unwrap_or(0);
+            *walk = Walk {
+                position,
+                pages: now.pages - 1,
+                records: now.records.saturating_sub(last),
+                settled: now.settled.saturating_sub(last_settled),
+                ..now.clone()
+            };
         }
         self.before = before;
         self.checkpoint = checkpoint;

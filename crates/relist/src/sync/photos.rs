@@ -83,16 +83,11 @@ impl SyncRun<'_> {
             .unwrap_or(0)
             .saturating_mul(1_000_000);
         let walk = mark.walk.clone().unwrap_or_else(|| Walk {
-            kind: RunKind::Incremental,
-            position: WalkPosition::Start,
             // Without a watermark every record is read, once.
             since: mark
                 .watermark
                 .map(|w| Timestamp(w.0.saturating_sub(overlap))),
-            started: self.now(),
-            max_seen: None,
-            pages: 0,
-            records: 0,
+            ..Walk::new(RunKind::Incremental, WalkPosition::Start, self.now())
         });
         mark.walk = Some(walk.clone());
         let setup = WalkSetup {

@@ -56,6 +56,9 @@ pub struct Policy {
     pub events: Option<EventFeed>,
     /// What a record says when it is gone, where the feed marks it so.
     pub gone: Option<GoneMark>,
+    /// For how many days the feed shows records that are gone. Who was away for longer than a day
+    /// compares all keys before a run is complete.
+    pub gone_visible_days: Option<u32>,
     /// A clause in every `$filter`.
     pub filter: Option<String>,
     /// A clause in the `$filter` of full walks only.
@@ -95,6 +98,7 @@ impl Default for Policy {
             deletes: None,
             events: None,
             gone: None,
+            gone_visible_days: None,
             filter: None,
             initial_filter: None,
             select: None,

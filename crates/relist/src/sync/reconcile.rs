@@ -6,13 +6,14 @@
 //! A *deep* run reads whole records again, a slice of the keys at a time, and compares what they
 //! say: it finds edits that moved no stamp.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use super::count::Count;
 use super::walk::{FeedWalker, WalkSetup};
 use super::{SyncRun, begun, lock};
 use crate::error::{Error, Result};
-use crate::ingest::{Grouping, Session, pump};
+use crate::ingest::{Comparing, Grouping, Session, SlotSet, pump};
 use crate::keycode::Key;
 use crate::source::PageSource;
 use crate::store::{RunKind, Walk, WalkPosition};
@@ -26,6 +27,24 @@ impl SyncRun<'_> {
         session: &mut Session<'_>,
         source: &mut dyn PageSource,
     ) -> Result<()> {
+        let (walk, differing) = self.compare_keys(session, source)?;
+        match self.compare_count(session, source, &walk)? {
+            Count::Fits => {}
+            Count::Short(note) => self.note = Some(note),
+            Count::Cut(error) => return Err(error),
+        }
+        for keys in differing.chunks(self.keys_a_request()) {
+            self.fetch(session, source, keys)?;
+        }
+        self.sweep(session, source, |_| true)
+    }
+
+    /// Walks over all keys and stamps: the walk, and the keys whose records differ.
+    fn compare_keys(
+        &mut self,
+        session: &mut Session<'_>,
+        source: &mut dyn PageSource,
+    ) -> Result<(Walk, Vec<Key>)> {
         let Some(key_field) = self.key_spec.as_ref().map(|spec| spec.field.clone()) else {
             let reason = format!("{}: its key is not known before a full sync", self.resource);
             return Err(Error::Usage(reason));
@@ -38,8 +57,7 @@ impl SyncRun<'_> {
             page_size: self.policy.page_size_keys.or(self.policy.page_size),
             ..self.policy.clone()
         };
-        let walk = new_walk(RunKind::Reconcile, WalkPosition::Start, self.now());
-        let mut differing: Vec<Key> = Vec::new();
+        let walk = Walk::new(RunKind::Reconcile, WalkPosition::Start, self.now());
         let mut met = 0;
         let begun = begun();
         let rejected = std::sync::Mutex::new(None);
@@ -51,36 +69,42 @@ impl SyncRun<'_> {
             until: Bound::Unbounded,
         };
         let mut walker = FeedWalker::new(setup, &walk, source, &rejected, &begun);
-        let (resource, seen) = (self.resource, &mut self.seen);
-        let (keyless, cursor) = (&mut self.keyless, self.policy.cursor_field.as_deref());
+        let (resource, keyless) = (self.resource, &mut self.keyless);
+        let cursor = self.policy.cursor_field.as_deref();
+        self.seen = SlotSet::default();
+        let mut compared = Comparing {
+            seen: &mut self.seen,
+            differing: BTreeSet::new(),
+            settled_by: walk.started,
+            settled: 0,
+        };
         let result = pump(&mut walker, Grouping::WhenIdle, |batch| {
+            compared.settled_by = lock(&begun).0.unwrap_or(walk.started);
             for step in batch {
                 let page = step.page;
                 met += page.entities.len() as u64;
-                *keyless += page.entities.iter().filter(|e| e.key.is_err()).count() as u64;
-                differing.extend(session.differing(resource, &page, cursor, seen)?);
+                let nameless = page.entities.iter().filter(|e| e.key.is_err()).count() as u64;
+                *keyless += nameless;
+                compared.settled += nameless;
+                session.compare(resource, &page, cursor, &mut compared)?;
             }
             Ok(())
         });
+        let (differing, settled) = (compared.differing, compared.settled);
         if let Some(page) = lock(&rejected).take() {
             session.put_page_aside(&page)?;
         }
         result?;
         let (server_time, expected) = *lock(&begun);
         session.note_checked(met, expected);
-        (self.whole, self.expected) = (true, expected);
+        (self.whole, self.expected, self.resumed_at) = (true, expected, None);
         let walk = Walk {
             records: met,
-            started: server_time.unwrap_or(walk.started),
+            settled,
+            server_began: server_time,
             ..walk
         };
-        if let Count::Short(note) = self.compare_count(session, source, &walk)? {
-            self.note = Some(note);
-        }
-        for keys in differing.chunks(self.keys_a_request()) {
-            self.fetch(session, source, keys)?;
-        }
-        self.sweep(session, source, |_| true)
+        Ok((walk, differing.into_iter().collect()))
     }
 
     /// Reads one slice of `of` again, whole, and sweeps it.
@@ -109,24 +133,12 @@ impl SyncRun<'_> {
         let position = after
             .clone()
             .map_or(WalkPosition::Start, WalkPosition::After);
-        let walk = new_walk(RunKind::Deep, position, self.now());
+        let walk = Walk::new(RunKind::Deep, position, self.now());
         self.whole = true;
         self.walk(session, source, &walk, until.clone())?;
         self.sweep(session, source, |key| {
             after.as_ref().is_none_or(|low| key > low)
                 && until.as_ref().is_none_or(|high| key <= high)
         })
-    }
-}
-
-fn new_walk(kind: RunKind, position: WalkPosition, started: crate::value::Timestamp) -> Walk {
-    Walk {
-        kind,
-        position,
-        since: None,
-        started,
-        max_seen: None,
-        pages: 0,
-        records: 0,
     }
 }

@@ -1,11 +1,12 @@
 //! Refresh: given records fetched again, with what belongs to them, whatever their stamps say.
 //!
 //! At most so many requests are in flight. Each key has a result of its own: what was found, or
-//! the error; one that fails stops no other. A key that the feed, asked for it, does not have is
-//! deleted.
+//! the error; one that fails stops no other. A key that the feed, asked for it in two ways, does
+//! not have is deleted: one empty answer may be a query gone wrong.
 
 use std::sync::Arc;
 
+use super::sweep::confirmed;
 use super::{Policy, SyncOptions};
 use crate::decode::{KeySpec, SplitPage};
 use crate::error::{Error, Result, SourceError, SourceErrorKind};
@@ -165,20 +166,46 @@ impl Ask {
             let link = page.next_link.clone().or(fetched.next_link);
             pages.push(page);
             let Some(link) = link else {
+                self.check(source, key, &pages)?;
                 return Ok(pages);
             };
             if pages.len() >= MAX_PAGES {
-                return Err(Error::Source(SourceError {
-                    kind: SourceErrorKind::Malformed,
-                    request: self.resource.clone(),
-                    reason: format!("one key has more than {MAX_PAGES} pages"),
-                }));
+                let reason = format!("one key has more than {MAX_PAGES} pages");
+                return Err(self.malformed(reason));
             }
             request = PageRequest::Next {
                 resource: self.resource.clone(),
                 link,
             };
         }
+    }
+}
+
+impl Ask {
+    /// Whether what was found for the resource's own key can be believed.
+    fn check(&self, source: &mut dyn PageSource, key: &Key, pages: &[SplitPage]) -> Result<()> {
+        if self.field.is_some() {
+            return Ok(());
+        }
+        let mut entities = pages.iter().flat_map(|page| &page.entities).peekable();
+        let nothing = entities.peek().is_none();
+        if entities.any(|e| e.key.as_ref().is_ok_and(|other| other != key)) {
+            let reason = format!("asked for {key}, it answers with others: it ignores $filter");
+            return Err(self.malformed(reason));
+        }
+        if nothing && !confirmed(source, &self.policy, &self.resource, &self.spec, key)? {
+            let reason = format!("a query for {key} finds nothing, another finds it");
+            return Err(self.malformed(reason));
+        }
+        Ok(())
+    }
+
+    fn malformed(&self, reason: String) -> Error {
+        Error::Source(SourceError {
+            kind: SourceErrorKind::Malformed,
+            request: self.resource.clone(),
+            reason,
+        })
     }
 }
 

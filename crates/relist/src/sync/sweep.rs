@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::SyncRun;
+use super::policy::Policy;
 use crate::decode::{KeySpec, SplitPage};
 use crate::error::{Error, Result};
 use crate::ingest::{Applying, Session};
@@ -63,9 +64,19 @@ impl SyncRun<'_> {
             return Ok(());
         }
         for keys in missing.chunks(self.keys_a_request()) {
-            self.ask(session, source, keys)?;
+            // That the walk did not meet them is the other evidence.
+            let doubtful = self.ask(session, source, keys, Evidence::Enough)?;
+            self.note_kept(doubtful.len());
         }
         Ok(())
+    }
+
+    fn note_kept(&mut self, kept: usize) {
+        if kept > 0 {
+            self.note = Some(format!(
+                "the feed does not answer for single keys: {kept} missing records were kept"
+            ));
+        }
     }
 
     /// How many keys are asked for at once: their records fit in one page.
@@ -84,14 +95,17 @@ impl SyncRun<'_> {
         let Some(spec) = self.key_spec.clone() else {
             return Ok(());
         };
-        let page = self.page_of(session, source, &spec, keys)?;
-        if !answers(&page, keys) {
+        let answer = self.answer(session, source, &spec, keys)?;
+        if !answer.doubtful.is_empty() {
             self.note = Some(format!(
                 "the feed did not answer in full for {} records that differ",
-                keys.len()
+                answer.doubtful.len()
             ));
         }
-        self.apply_page(session, &page, &[])
+        for page in &answer.pages {
+            self.apply_page(session, page)?;
+        }
+        Ok(())
     }
 
     /// The request for the records of these keys, and no others.
@@ -116,36 +130,74 @@ impl SyncRun<'_> {
         }
     }
 
-    /// Asks the feed for keys; applies what it has and deletes what it does not.
+    /// Asks the feed for keys; applies what it has and deletes what it does not. Gives the keys
+    /// that stay in doubt: of these nothing was done.
     pub(super) fn ask(
         &mut self,
         session: &mut Session<'_>,
         source: &mut dyn PageSource,
         keys: &[Key],
-    ) -> Result<()> {
-        let Some(spec) = self
-            .key_spec
-            .clone()
-            .or_else(|| session.key_spec(self.resource))
-        else {
-            return Ok(());
+        evidence: Evidence,
+    ) -> Result<Vec<Key>> {
+        let Some(spec) = self.spec(session) else {
+            return Ok(Vec::new());
         };
-        let page = self.page_of(session, source, &spec, keys)?;
-        let found: Vec<&Key> = page
-            .entities
-            .iter()
-            .filter_map(|e| e.key.as_ref().ok())
-            .collect();
-        if !answers(&page, keys) {
-            // A server that answers something else has not said that the keys are gone.
-            self.note = Some(format!(
-                "the feed does not answer for single keys: {} missing records were kept",
-                keys.len()
-            ));
-            return Ok(());
+        let mut answer = self.answer(session, source, &spec, keys)?;
+        let mut gone = Vec::new();
+        for key in keys {
+            if answer.found(key) || answer.doubtful.contains(key) {
+                continue;
+            }
+            if evidence == Evidence::Enough
+                || confirmed(source, self.policy, self.resource, &spec, key)?
+            {
+                gone.push(key);
+            } else {
+                answer.doubtful.push(key.clone());
+            }
         }
-        let gone: Vec<&Key> = keys.iter().filter(|key| !found.contains(key)).collect();
-        self.apply_page(session, &page, &gone)
+        for page in &answer.pages {
+            self.apply_page(session, page)?;
+        }
+        if !gone.is_empty() {
+            self.delete(session, &gone)?;
+        }
+        Ok(answer.doubtful)
+    }
+
+    /// How the keys of the resource are read, once it is known.
+    pub(super) fn spec(&self, session: &Session<'_>) -> Option<Arc<KeySpec>> {
+        let known = self.key_spec.clone();
+        known.or_else(|| session.key_spec(self.resource))
+    }
+
+    /// What the feed says of these keys. An answer that is in doubt is asked for again key by key,
+    /// as far as those answers are better: one bad record must not hide the others.
+    pub(super) fn answer(
+        &self,
+        session: &mut Session<'_>,
+        source: &mut dyn PageSource,
+        spec: &Arc<KeySpec>,
+        keys: &[Key],
+    ) -> Result<Answer> {
+        let mut answer = Answer::default();
+        let page = self.page_of(session, source, spec, keys)?;
+        if answers(&page, keys) {
+            answer.pages.push(page);
+            return Ok(answer);
+        }
+        let mut rest = keys;
+        while let (Some((key, after)), true) = (rest.split_first(), keys.len() > 1) {
+            let one = std::slice::from_ref(key);
+            let page = self.page_of(session, source, spec, one)?;
+            if !answers(&page, one) {
+                break;
+            }
+            answer.pages.push(page);
+            rest = after;
+        }
+        answer.doubtful = rest.to_vec();
+        Ok(answer)
     }
 
     /// The page of the records of these keys.
@@ -167,19 +219,23 @@ impl SyncRun<'_> {
         }
     }
 
-    /// Applies a page of single records, and deletes the keys that are gone.
-    pub(super) fn apply_page(
-        &mut self,
-        session: &mut Session<'_>,
-        page: &SplitPage,
-        gone: &[&Key],
-    ) -> Result<()> {
-        let (resource, policy, seen) = (self.resource, self.policy, &mut self.seen);
+    fn delete(&mut self, session: &mut Session<'_>, gone: &[&Key]) -> Result<()> {
+        let resource = self.resource;
         session.write(|txn, report| {
             for key in gone {
                 let outcome = txn.delete(resource, key, None, Cause::Reconcile, "")?;
                 report.deleted += u64::from(outcome == DeleteOutcome::Deleted);
             }
+            Ok(())
+        })?;
+        self.progress.advanced(session.report());
+        Ok(())
+    }
+
+    /// Applies a page of single records.
+    pub(super) fn apply_page(&mut self, session: &mut Session<'_>, page: &SplitPage) -> Result<()> {
+        let (policy, seen) = (self.policy, &mut self.seen);
+        session.write(|txn, report| {
             let mut applying = Applying::new(Cause::Sync, policy.cursor(), report);
             applying.gone = policy.gone.as_ref();
             // What was fetched is there: a sweep need not ask for it again.
@@ -189,6 +245,67 @@ impl SyncRun<'_> {
         self.progress.advanced(session.report());
         Ok(())
     }
+}
+
+/// What else speaks for it that a record is gone, besides one answer without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Evidence {
+    /// A complete walk that did not meet it, or the feed's own list.
+    Enough,
+    /// Nothing: the feed is asked once more, in another way.
+    Wanted,
+}
+
+/// What a feed says of some keys.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    /// Pages that answer in full for their keys.
+    pub(super) pages: Vec<SplitPage>,
+    /// Keys without an answer that can be believed.
+    pub(super) doubtful: Vec<Key>,
+}
+
+impl Answer {
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
+        let entities = self.pages.iter().flat_map(|page| &page.entities);
+        entities.filter_map(|entity| entity.key.as_ref().ok())
+    }
+
+    fn found(&self, key: &Key) -> bool {
+        self.keys().any(|found| found == key)
+    }
+}
+
+/// Asks in another way for a record that a query did not find: for the entity itself, or, where the
+/// source has no such request, by a query of another form. True when the feed does not have it.
+pub(super) fn confirmed(
+    source: &mut dyn PageSource,
+    policy: &Policy,
+    resource: &str,
+    spec: &Arc<KeySpec>,
+    key: &Key,
+) -> Result<bool> {
+    if let Some(there) = source.holds(resource, key)? {
+        return Ok(!there);
+    }
+    let own = format!("{} eq {}", spec.field, key.to_literal());
+    let request = PageRequest::Query {
+        resource: resource.to_owned(),
+        options: QueryOptions {
+            filter: Some(match &policy.filter {
+                Some(clause) => format!("{clause} and {own}"),
+                None => own,
+            }),
+            select: Some(spec.field.clone()),
+            count: true,
+            ..QueryOptions::default()
+        },
+    };
+    let fetched = source.fetch(&request)?;
+    let spec = Some(Arc::clone(spec));
+    let page = SplitPage::split(resource, &fetched.origin, fetched.body, spec);
+    let page = page.map_err(|rejected| rejected.error)?;
+    Ok(page.entities.is_empty() && answers(&page, std::slice::from_ref(key)))
 }
 
 /// Whether a page is a whole answer about these keys: nothing else, nothing cut off, and as much as

