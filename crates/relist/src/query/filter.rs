@@ -181,6 +181,7 @@ pub(super) fn select(table: &Table<'_>, predicate: Option<&Predicate>) -> Result
         let residual = (!complete).then_some(predicate);
         select_segment(&view, segment, (&near, &steps), residual)
     });
+    table.all_read()?;
     let mut out = Selection::default();
     for (mask, examined) in done {
         out.skipped += u64::from(examined == 0);

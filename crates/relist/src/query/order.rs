@@ -57,6 +57,7 @@ fn by_values(
         let values = orderby.key(&own).into_iter().map(Value::into_owned);
         rows.push((values.collect(), key, slot));
     }
+    table.all_read()?;
     let order = |a: &(Vec<Value<'_>>, Key, u32), b: &(Vec<Value<'_>>, Key, u32)| {
         orderby.compare(&a.0, &b.0).then_with(|| a.1.cmp(&b.1))
     };

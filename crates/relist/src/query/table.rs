@@ -28,6 +28,8 @@ pub(super) struct Table<'s> {
     pub(super) live: Arc<Vec<Mask>>,
     key_field: FieldId,
     columns: Mutex<HashMap<FieldId, Arc<Column>>>,
+    /// The first record that could not be read while rows were asked.
+    unread: Mutex<Option<Error>>,
 }
 
 impl<'s> Table<'s> {
@@ -50,7 +52,29 @@ impl<'s> Table<'s> {
             at,
             live,
             columns: Mutex::default(),
+            unread: Mutex::default(),
         })
+    }
+
+    /// What came of reading records while rows were asked: a row cannot tell of an error itself.
+    ///
+    /// # Errors
+    /// That of the first record that could not be read: then no answer is one.
+    pub(super) fn all_read(&self) -> Result<()> {
+        let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+        unread.take().map_or(Ok(()), Err)
+    }
+
+    /// The record of a slot; an error is kept for [`all_read`](Table::all_read).
+    fn asked(&self, slot: u32) -> Option<Record> {
+        match self.record(slot) {
+            Ok(record) => Some(record),
+            Err(error) => {
+                let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+                unread.get_or_insert(error);
+                None
+            }
+        }
     }
 
     /// How many segments there are.
@@ -231,7 +255,7 @@ impl Row for SlotRow<'_> {
         let ty = def.map_or(&FieldType::Json, |f| &f.ty);
         let (segment, _) = place(self.slot);
         if column.segment(segment).is_some_and(Segment::is_elsewhere) {
-            let read = || self.view.table.record(self.slot).ok();
+            let read = || self.view.table.asked(self.slot);
             return Row::value(self.record.get_or_init(read).as_ref()?, field);
         }
         value_at(column, self.slot, ty)

@@ -81,6 +81,7 @@ fn row_by_row(
             groups.add(&view.row(number, row))?;
         }
     }
+    table.all_read()?;
     groups.finish()
 }
 
