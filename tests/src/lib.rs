@@ -7,6 +7,7 @@ pub mod json;
 pub mod kc_house;
 pub mod mirror;
 pub mod odatapy;
+pub mod power;
 pub mod reference;
 pub mod simulation;
 

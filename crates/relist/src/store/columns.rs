@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::field_changes::FieldEvents;
 use super::format::{TableId, corrupt, seal, unseal};
+use super::guarded::ReadableTable;
 use super::tables as t;
 use super::{Snapshot, WriteTxn, engine, pieces};
 use crate::column::{
@@ -284,7 +285,7 @@ fn by_field(slots: &[SlotEdit]) -> Edits<'_> {
 }
 
 fn read_dictionary(
-    cells: &impl redb::ReadableTable<t::Bytes, t::Bytes>,
+    cells: &impl ReadableTable<t::Bytes, t::Bytes>,
     resource: u16,
     field: u16,
     into: &mut Dictionary,

@@ -7,10 +7,11 @@
 //!
 //! These tables came after the first stores: one that lacks them has no media.
 
-use redb::{ReadableTable as _, TableError};
+use redb::TableError;
 use serde::{Deserialize, Serialize};
 
 use super::format::{TableId, corrupt, decode, decode_grown, encode};
+use super::guarded::{ReadOnlyTable, ReadableTable};
 use super::tables as t;
 use super::{Snapshot, WriteTxn, engine};
 use crate::error::Result;
@@ -282,7 +283,7 @@ impl WriteTxn {
 }
 
 fn owned(
-    table: &impl redb::ReadableTable<t::Bytes, t::Bytes>,
+    table: &impl ReadableTable<t::Bytes, t::Bytes>,
     resource: &str,
     record: &Key,
 ) -> Result<Vec<MediaEntry>> {
@@ -301,7 +302,7 @@ impl Snapshot {
     fn media_table<V: redb::Value + 'static>(
         &self,
         table: redb::TableDefinition<'static, t::Bytes, V>,
-    ) -> Result<Option<redb::ReadOnlyTable<t::Bytes, V>>> {
+    ) -> Result<Option<ReadOnlyTable<t::Bytes, V>>> {
         match self.txn.open_table(table) {
             Ok(table) => Ok(Some(table)),
             Err(TableError::TableDoesNotExist(_)) => Ok(None),

@@ -2,7 +2,7 @@
 //!
 //! Everything of a batch goes into one transaction: what it changed and how far it came are durable
 //! together or not at all. Rows are append-only, so a version is history the moment the next one
-//! is written. **Only this module names redb.**
+//! is written. **Only this module names redb**, and calls it through [`guarded`] alone.
 //!
 //! One process writes; any number may read beside it.
 
@@ -10,8 +10,10 @@ mod bodies;
 mod catalog;
 mod changelog;
 mod columns;
+mod disk;
 mod field_changes;
 mod format;
+mod guarded;
 mod head;
 mod media;
 mod past;
@@ -29,13 +31,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use redb::{ConcurrencyMode, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase};
+use redb::ConcurrencyMode;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use bodies::Packed;
 pub(crate) use catalog::{Catalog, MAX_FIELDS, share, wider};
 pub use changelog::{Cause, Change, FieldChange, Operation};
 pub(crate) use columns::Column;
+pub use disk::Disk;
+pub use guarded::panic_becomes_error;
 pub(crate) use head::Head;
 pub(crate) use media::MediaPlace;
 pub use media::{HeldFile, MediaEntry, MediaItem, MediaKind, MediaList, MediaState};
@@ -53,6 +57,7 @@ use crate::error::{Error, Result, StorageError};
 use crate::value::Timestamp;
 use bodies::Dictionaries;
 use format::{FORMAT, FORMAT_OLDEST};
+use guarded::{Database, ReadOnlyDatabase, ReadTransaction};
 
 /// Memory redb may use for pages: it bounds the process, the operating system caches the rest.
 const CACHE_BYTES: usize = 128 << 20;
@@ -64,6 +69,8 @@ static CREATED: AtomicU64 = AtomicU64::new(0);
 pub struct Store {
     engine: Arc<Engine>,
     path: PathBuf,
+    /// What it is on, when that is no file.
+    disk: Option<Arc<dyn Disk>>,
     /// The last catalog read, by the sequence number of its change.
     catalog: Mutex<Option<(u64, SharedCatalog)>>,
     /// Columns as snapshots read them.
@@ -80,7 +87,7 @@ pub(crate) struct SharedCatalog {
 }
 
 /// The open file. Snapshots share it: one may outlive its store.
-pub(crate) enum Engine {
+enum Engine {
     Writer(Database),
     Reader(ReadOnlyDatabase),
 }
@@ -162,8 +169,8 @@ impl Store {
     pub fn open(path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
         check_magic(path)?;
-        let database = builder().open(path).map_err(engine)?;
-        Store::start(Engine::Writer(database), path)
+        let database = Database::new(|| builder().open(path)).map_err(engine)?;
+        Store::start(Engine::Writer(database), path, None)
     }
 
     /// Opens a store for reading, also while another process writes to it.
@@ -173,21 +180,52 @@ impl Store {
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
         check_magic(path)?;
-        let database = match builder().open_read_only(path) {
+        let open = || ReadOnlyDatabase::new(|| builder().open_read_only(path));
+        let database = match open() {
             // The last writer was killed: only an open for writing may put the file in order.
             Err(redb::DatabaseError::RepairAborted) => {
                 drop(Store::open(path)?);
-                builder().open_read_only(path)
+                open()
             }
             other => other,
         };
-        Store::start(Engine::Reader(database.map_err(engine)?), path)
+        Store::start(Engine::Reader(database.map_err(engine)?), path, None)
     }
 
-    fn start(engine: Engine, path: &Path) -> Result<Store> {
+    /// Creates a store on an empty disk of the caller's own.
+    ///
+    /// This is not done at once, as [`create`](Store::create) is: after a crash before it came
+    /// back, begin with an empty disk again.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the disk is not empty, [`Error::Storage`] when it fails.
+    pub fn create_on(disk: Arc<dyn Disk>, created: Timestamp) -> Result<Store> {
+        let len = disk.len();
+        if len.map_err(|e| io_error(Path::new(ON_DISK), "cannot look at", e))? > 0 {
+            return Err(Error::Usage("the disk for a new store holds something".to_owned()));
+        }
+        initialise(&on_disk(&disk).map_err(engine)?, created)?;
+        Store::open_on(disk)
+    }
+
+    /// Opens a store on a disk of the caller's own, for reading and writing.
+    ///
+    /// # Errors
+    /// As [`open`](Store::open), but that nobody keeps two from using one disk.
+    pub fn open_on(disk: Arc<dyn Disk>) -> Result<Store> {
+        let mut magic = [0; 4];
+        let read = disk.read(0, &mut magic);
+        read.map_err(|e| io_error(Path::new(ON_DISK), "cannot read", e))?;
+        is_magic(&magic, Path::new(ON_DISK))?;
+        let database = on_disk(&disk).map_err(engine)?;
+        Store::start(Engine::Writer(database), Path::new(ON_DISK), Some(disk))
+    }
+
+    fn start(engine: Engine, path: &Path, disk: Option<Arc<dyn Disk>>) -> Result<Store> {
         let store = Store {
             engine: Arc::new(engine),
             path: path.to_owned(),
+            disk,
             catalog: Mutex::new(None),
             columns: Arc::default(),
             dictionaries: Dictionaries::default(),
@@ -272,20 +310,23 @@ impl Store {
     /// # Errors
     /// [`Error::Usage`] when opened for reading, or while a snapshot is held.
     pub fn compact(&mut self) -> Result<u64> {
-        let path = self.path.clone();
-        let size = || {
-            let meta = std::fs::metadata(&path);
-            meta.map(|m| m.len())
-                .map_err(|e| io_error(&path, "cannot look at", e))
-        };
-        let before = size()?;
+        let before = self.size()?;
         let Some(Engine::Writer(database)) = Arc::get_mut(&mut self.engine) else {
             return Err(Error::Usage(
                 "the store was opened for reading only, or a snapshot of it is held".to_owned(),
             ));
         };
         while database.compact().map_err(engine)? {}
-        Ok(before.saturating_sub(size()?))
+        Ok(before.saturating_sub(self.size()?))
+    }
+
+    /// How many bytes the file has.
+    fn size(&self) -> Result<u64> {
+        let size = match &self.disk {
+            Some(disk) => disk.len(),
+            None => std::fs::metadata(&self.path).map(|file| file.len()),
+        };
+        size.map_err(|e| io_error(&self.path, "cannot look at", e))
     }
 
     fn begin_read(&self) -> Result<ReadTransaction> {
@@ -326,13 +367,8 @@ impl std::fmt::Debug for Store {
 /// Makes a store under a temporary name, whole and durable, and gives it its own name.
 fn make(temporary: &Path, path: &Path, created: Timestamp) -> Result<()> {
     let file = create_private(temporary).map_err(|e| io_error(path, "cannot create", e))?;
-    let database = builder().create(temporary).map_err(engine)?;
-    let birth = Birth {
-        format: FORMAT,
-        oldest_reader: FORMAT,
-        created,
-    };
-    write::initialise(&database, &birth)?;
+    let database = Database::new(|| builder().create(temporary)).map_err(engine)?;
+    initialise(&database, created)?;
     database.close().map_err(engine)?;
     file.sync_all()
         .map_err(|e| io_error(temporary, "cannot sync", e))?;
@@ -346,8 +382,30 @@ fn make(temporary: &Path, path: &Path, created: Timestamp) -> Result<()> {
         .map_err(|e| io_error(path, "cannot create", e))
 }
 
+/// What every store begins with.
+fn initialise(database: &Database, created: Timestamp) -> Result<()> {
+    let birth = Birth {
+        format: FORMAT,
+        oldest_reader: FORMAT,
+        created,
+    };
+    write::initialise(database, &birth)
+}
+
+/// The name that messages give to a store that is in no file.
+const ON_DISK: &str = "(a disk)";
+
+fn on_disk(disk: &Arc<dyn Disk>) -> std::result::Result<Database, redb::DatabaseError> {
+    let backend = disk::Backend(Arc::clone(disk));
+    Database::new(|| {
+        redb::Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(backend)
+    })
+}
+
 fn builder() -> redb::Builder {
-    let mut builder = Database::builder();
+    let mut builder = redb::Database::builder();
     builder
         .set_cache_size(CACHE_BYTES)
         .set_concurrency_mode(ConcurrencyMode::SingleWriter);
@@ -358,6 +416,8 @@ fn builder() -> redb::Builder {
 fn engine(error: impl Into<redb::Error>) -> Error {
     match error.into() {
         redb::Error::Corrupted(what) => Error::Corrupt { what },
+        // By itself, so that its kind can be told.
+        redb::Error::Io(error) => Error::Storage(StorageError::new(error)),
         redb::Error::DatabaseAlreadyOpen => Error::Locked { pid: None },
         redb::Error::UpgradeRequired(version) => Error::Format {
             reason: format!("the file is of redb format {version}, which this build does not read"),
@@ -381,12 +441,16 @@ fn check_magic(path: &Path) -> Result<()> {
     let read = file
         .read(&mut magic)
         .map_err(|e| io_error(path, "cannot read", e))?;
-    if read < 4 || &magic != b"redb" {
-        return Err(Error::Format {
-            reason: format!("{} is not a Relist store", path.display()),
-        });
+    is_magic(magic.get(..read).unwrap_or_default(), path)
+}
+
+fn is_magic(magic: &[u8], path: &Path) -> Result<()> {
+    if magic == b"redb" {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::Format {
+        reason: format!("{} is not a Relist store", path.display()),
+    })
 }
 
 #[cfg(unix)]

@@ -4,11 +4,10 @@ use std::cell::RefCell;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use redb::{ReadTransaction, ReadableTable as _};
-
 use super::bodies::{Dictionaries, Dictionary, Held, block_range, read_dictionary};
 use super::changelog::{Change, Entry};
 use super::format::{TableId, corrupt, decode, decode_grown, unseal};
+use super::guarded::{Range, ReadOnlyTable, ReadTransaction};
 use super::tables as t;
 use super::{
     Birth, Catalog, Checkpoint, Counters, Engine, Head, Position, Quarantined, RunReport,
@@ -561,7 +560,7 @@ impl Snapshot {
 /// Iterates over [`Change`]s in order of sequence; stops at the first error.
 pub struct Changes<'s> {
     snapshot: &'s Snapshot,
-    range: redb::Range<'static, u64, t::Bytes>,
+    range: Range<'static, u64, t::Bytes>,
 }
 
 impl Iterator for Changes<'_> {
@@ -586,7 +585,7 @@ impl std::fmt::Debug for Changes<'_> {
 struct VersionReader<'s> {
     resource: u16,
     sequence: u64,
-    history: redb::ReadOnlyTable<t::Bytes, t::Bytes>,
+    history: ReadOnlyTable<t::Bytes, t::Bytes>,
     bodies: BodyReader<'s>,
 }
 
@@ -617,7 +616,7 @@ impl VersionReader<'_> {
 
 /// Reads bodies; the block of the last one is held.
 pub(super) struct BodyReader<'s> {
-    versions: redb::ReadOnlyTable<u64, t::Bytes>,
+    versions: ReadOnlyTable<u64, t::Bytes>,
     snapshot: &'s Snapshot,
     held: RefCell<Option<Held<'static>>>,
 }

@@ -2,10 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use redb::ReadableTableMetadata as _;
-
 use super::bodies::{BlockHeader, unpack};
 use super::changelog::{Entry, Operation};
+use super::guarded::ReadableTable as _;
 use super::snapshot::{BodyReader, Snapshot, past};
 use super::tables as t;
 use super::write::missing_row;

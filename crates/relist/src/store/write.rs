@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use redb::{Database, ReadableTable as _, WriteTransaction};
-
 use super::bodies::{
     BlockHeader, BlockWriter, Dictionaries, Dictionary, Held, Packed, Packer, TRAIN_AT,
     block_range, read_dictionary, unpack,
@@ -11,6 +9,7 @@ use super::bodies::{
 use super::changelog::{Cause, Entry, Operation};
 use super::columns::ColumnEdits;
 use super::field_changes::{FieldEvent, PRESENCE};
+use super::guarded::{Database, ReadableTable as _, WriteTransaction};
 use super::format::{TableId, corrupt, decode, encode, seal};
 use super::tables as t;
 use super::{
