@@ -124,7 +124,7 @@ pub(super) fn read_dictionary(
     let found = table.get(id).map_err(engine)?;
     let missing = || corrupt(TableId::Dictionaries, &format!("{id} is missing"));
     let guard = found.ok_or_else(missing)?;
-    let bytes = unseal(TableId::Dictionaries, guard.value())?;
+    let bytes = unseal((TableId::Dictionaries, u64::from(id)), guard.value())?;
     Ok(Arc::new(Dictionary::new(id, bytes.to_vec())))
 }
 

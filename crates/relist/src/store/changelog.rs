@@ -125,7 +125,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self, sequence: u64) -> Vec<u8> {
         let mut out = vec![self.operation as u8, self.cause as u8];
         put_u64(&mut out, self.run);
         put_u64(&mut out, u64::from(self.resource));
@@ -147,11 +147,11 @@ impl Entry {
             put_bytes(&mut out, change.previous.as_deref().unwrap_or_default());
             put_bytes(&mut out, change.new.as_deref().unwrap_or_default());
         }
-        seal(TableId::Changelog, out)
+        seal((TableId::Changelog, sequence), out)
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
-        let bytes = unseal(TableId::Changelog, bytes)?;
+    pub(super) fn decode(sequence: u64, bytes: &[u8]) -> Result<Self> {
+        let bytes = unseal((TableId::Changelog, sequence), bytes)?;
         Entry::parse(bytes).ok_or_else(|| corrupt(TableId::Changelog, "an entry that ends early"))
     }
 
@@ -299,6 +299,6 @@ mod tests {
             }],
             note: "why".into(),
         };
-        assert_eq!(Entry::decode(&entry.encode()).unwrap(), entry);
+        assert_eq!(Entry::decode(5, &entry.encode(5)).unwrap(), entry);
     }
 }

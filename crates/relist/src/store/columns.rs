@@ -87,11 +87,11 @@ fn column_key(resource: u16, field: u16, number: u32) -> [u8; 8] {
 }
 
 /// A segment's stamp: the sequence of the transaction that wrote it, then the segment.
-fn stamped(stamp: u64, segment: &[u8]) -> Vec<u8> {
+fn stamped(key: [u8; 8], stamp: u64, segment: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(segment.len() + 12);
     out.extend_from_slice(&stamp.to_le_bytes());
     out.extend_from_slice(segment);
-    seal(TableId::Columns, out)
+    seal((TableId::Columns, key.as_slice()), out)
 }
 
 fn stamp_of(value: &[u8]) -> u64 {
@@ -101,8 +101,8 @@ fn stamp_of(value: &[u8]) -> u64 {
 }
 
 /// The segment of a stored value.
-fn segment_of(value: &[u8]) -> Result<&[u8]> {
-    let bytes = unseal(TableId::Columns, value)?;
+fn segment_of(key: [u8; 8], value: &[u8]) -> Result<&[u8]> {
+    let bytes = unseal((TableId::Columns, key.as_slice()), value)?;
     bytes
         .get(8..)
         .ok_or_else(|| corrupt(TableId::Columns, "a short segment"))
@@ -150,8 +150,9 @@ impl WriteTxn {
                 read_dictionary(&cells, resource, field, &mut job.dictionary)?;
             }
             for (segment, edits) in segments {
-                let old = pieces::read(&columns, column_key(resource, field, segment))?;
-                let old = old.map(|value| segment_of(&value).map(<[u8]>::to_vec));
+                let key = column_key(resource, field, segment);
+                let old = pieces::read(&columns, key)?;
+                let old = old.map(|value| segment_of(key, &value).map(<[u8]>::to_vec));
                 job.segments.push(SegmentJob {
                     segment,
                     old: old.transpose()?,
@@ -170,15 +171,15 @@ impl WriteTxn {
         {
             if let Some((first, chunk)) = new {
                 let first = u32::try_from(first).unwrap_or(u32::MAX);
-                let value = seal(TableId::ColumnCells, chunk);
                 let key = column_key(resource, field, first);
+                let value = seal((TableId::ColumnCells, key.as_slice()), chunk);
                 cells
                     .insert(key.as_slice(), value.as_slice())
                     .map_err(engine)?;
             }
             for (segment, bytes) in segments {
                 let key = column_key(resource, field, segment);
-                pieces::write(&mut columns, key, &stamped(stamp, &bytes))?;
+                pieces::write(&mut columns, key, &stamped(key, stamp, &bytes))?;
             }
         }
         drop(columns);
@@ -193,9 +194,10 @@ impl WriteTxn {
             let mask = match masks.entry(segment) {
                 std::collections::btree_map::Entry::Occupied(held) => held.into_mut(),
                 std::collections::btree_map::Entry::Vacant(free) => {
-                    let old = pieces::read(&columns, column_key(resource, LIVE, segment))?;
+                    let key = column_key(resource, LIVE, segment);
+                    let old = pieces::read(&columns, key)?;
                     free.insert(match old {
-                        Some(value) => mask_of(&value)?,
+                        Some(value) => mask_of(key, &value)?,
                         None => Mask::none(),
                     })
                 }
@@ -204,7 +206,7 @@ impl WriteTxn {
         }
         for (segment, mask) in masks {
             let key = column_key(resource, LIVE, segment);
-            let value = stamped(self.counters.sequence, &mask.encode());
+            let value = stamped(key, self.counters.sequence, &mask.encode());
             pieces::write(&mut columns, key, &value)?;
         }
         Ok(())
@@ -228,8 +230,8 @@ fn rows_of(covered: u32, segment: u32) -> usize {
     usize::try_from(left.min(u64::from(SEGMENT_ROWS))).unwrap_or(0)
 }
 
-fn mask_of(value: &[u8]) -> Result<Mask> {
-    Mask::decode(segment_of(value)?).ok_or_else(unknown_segment)
+fn mask_of(key: [u8; 8], value: &[u8]) -> Result<Mask> {
+    Mask::decode(segment_of(key, value)?).ok_or_else(unknown_segment)
 }
 
 /// The cells that change, by field and segment.
@@ -298,8 +300,12 @@ fn read_dictionary(
         .range(start.as_slice()..=end.as_slice())
         .map_err(engine)?
     {
-        let chunk = chunk.map_err(engine)?.1;
-        let bytes = unseal(TableId::ColumnCells, chunk.value())?;
+        let (key, chunk) = chunk.map_err(engine)?;
+        let bytes = unseal((TableId::ColumnCells, key.value()), chunk.value())?;
+        let first = key.value().last_chunk().map(|n| u32::from_be_bytes(*n));
+        if first.map(|n| n as usize) != Some(into.len()) {
+            return Err(corrupt(TableId::ColumnCells, "a chunk is missing"));
+        }
         into.extend(bytes)
             .ok_or_else(|| corrupt(TableId::ColumnCells, "a chunk that ends early"))?;
     }
@@ -466,18 +472,23 @@ impl Snapshot {
         })?;
         if !fresh.is_empty() {
             let read = on_all_cores(fresh, |(at, value)| -> Result<(usize, Arc<Segment>)> {
-                let segment = Segment::decode(segment_of(&value)?).ok_or_else(unknown_segment)?;
+                let number = u32::try_from(at).unwrap_or(u32::MAX);
+                let bytes = segment_of(column_key(resource, field, number), &value)?;
+                let segment = Segment::decode(bytes).ok_or_else(unknown_segment)?;
                 Ok((at, Arc::new(segment)))
             });
+            let cells = self.txn.open_table(t::COLUMN_CELLS).map_err(engine)?;
+            let mut dictionary = Dictionary::default();
+            read_dictionary(&cells, resource, field, &mut dictionary)?;
             for one in read {
                 let (at, segment) = one?;
+                if segment.codes() > dictionary.codes() {
+                    return Err(corrupt(TableId::ColumnCells, "the last chunk is missing"));
+                }
                 if let Some(own) = out.segments.get_mut(at) {
                     *own = Some(segment);
                 }
             }
-            let cells = self.txn.open_table(t::COLUMN_CELLS).map_err(engine)?;
-            let mut dictionary = Dictionary::default();
-            read_dictionary(&cells, resource, field, &mut dictionary)?;
             out.dictionary = Arc::new(dictionary);
         } else if let Some(held) = held {
             out.dictionary = Arc::clone(&held.dictionary);
@@ -500,9 +511,13 @@ impl Snapshot {
         for segment in 0..self.slots(resource).div_ceil(SEGMENT_ROWS) {
             let key = column_key(resource, LIVE, segment);
             out.push(match pieces::read(&table, key)? {
-                Some(value) => mask_of(&value)?,
-                None => Mask::none(),
+                Some(value) => mask_of(key, &value)?,
+                None => return Err(corrupt(TableId::Columns, "which records live is missing")),
             });
+        }
+        let live = self.counters.live.get(usize::from(resource)).copied();
+        if out.iter().map(Mask::count).sum::<u64>() != live.unwrap_or(0) {
+            return Err(corrupt(TableId::Columns, "not as many records live as there should"));
         }
         let out = Arc::new(out);
         let mut held = self

@@ -160,7 +160,10 @@ impl WriteTxn {
                     // Named by its last sequence: a range from any moment begins with the chunk
                     // that holds it.
                     let key = event_key(resource, field, last);
-                    let value = seal(TableId::FieldChanges, std::mem::take(&mut chunk));
+                    let value = seal(
+                        (TableId::FieldChanges, key.as_slice()),
+                        std::mem::take(&mut chunk),
+                    );
                     table
                         .insert(key.as_slice(), value.as_slice())
                         .map_err(engine)?;
@@ -187,8 +190,8 @@ impl Snapshot {
             .range(start.as_slice()..=end.as_slice())
             .map_err(engine)?
         {
-            let value = entry.map_err(engine)?.1;
-            let bytes = unseal(TableId::FieldChanges, value.value())?;
+            let (key, value) = entry.map_err(engine)?;
+            let bytes = unseal((TableId::FieldChanges, key.value()), value.value())?;
             each(bytes, after, &mut visit)
                 .ok_or_else(|| corrupt(TableId::FieldChanges, "a chunk that ends early"))??;
         }

@@ -176,7 +176,7 @@ impl WriteTxn {
         let table = self.txn.open_table(t::MEDIA).map_err(engine)?;
         let found = table.get(place.0.as_slice()).map_err(engine)?;
         found
-            .map(|bytes| decode_grown(TableId::Media, bytes.value()))
+            .map(|bytes| decode_grown((TableId::Media, place.0.as_slice()), bytes.value()))
             .transpose()
     }
 
@@ -188,7 +188,7 @@ impl WriteTxn {
             return Ok(());
         }
         self.unlink_media(place, before.as_ref())?;
-        let value = encode(TableId::Media, entry)?;
+        let value = encode((TableId::Media, place.0.as_slice()), entry)?;
         let mut table = self.txn.open_table(t::MEDIA).map_err(engine)?;
         table
             .insert(place.0.as_slice(), value.as_slice())
@@ -241,13 +241,13 @@ impl WriteTxn {
         let owner = MediaPlace::owner_hash(resource, record);
         let found = table.get(owner.as_slice()).map_err(engine)?;
         found
-            .map(|bytes| decode(TableId::MediaLists, bytes.value()))
+            .map(|bytes| decode((TableId::MediaLists, owner.as_slice()), bytes.value()))
             .transpose()
     }
 
     pub(crate) fn put_media_list(&mut self, list: &MediaList) -> Result<()> {
         let owner = MediaPlace::owner_hash(&list.resource, &list.record_key);
-        let value = encode(TableId::MediaLists, list)?;
+        let value = encode((TableId::MediaLists, owner.as_slice()), list)?;
         let mut table = self.txn.open_table(t::MEDIA_LISTS).map_err(engine)?;
         table
             .insert(owner.as_slice(), value.as_slice())
@@ -274,7 +274,7 @@ impl WriteTxn {
 
     /// Remembers up to which change the media follow the records.
     pub(crate) fn set_media_sequence(&mut self, sequence: u64) -> Result<()> {
-        let value = encode(TableId::Meta, &sequence)?;
+        let value = encode((TableId::Meta, META_SEQUENCE), &sequence)?;
         let mut meta = self.txn.open_table(t::META).map_err(engine)?;
         meta.insert(META_SEQUENCE, value.as_slice())
             .map_err(engine)?;
@@ -293,7 +293,10 @@ fn owned(
         .range(start.as_slice()..=end.as_slice())
         .map_err(engine)?;
     range
-        .map(|row| decode_grown(TableId::Media, row.map_err(engine)?.1.value()))
+        .map(|row| {
+            let (key, value) = row.map_err(engine)?;
+            decode_grown((TableId::Media, key.value()), value.value())
+        })
         .collect()
 }
 
@@ -315,7 +318,7 @@ impl Snapshot {
         let meta = self.txn.open_table(t::META).map_err(engine)?;
         let found = meta.get(META_SEQUENCE).map_err(engine)?;
         found
-            .map(|bytes| decode(TableId::Meta, bytes.value()))
+            .map(|bytes| decode((TableId::Meta, META_SEQUENCE), bytes.value()))
             .transpose()
     }
 
@@ -333,8 +336,8 @@ impl Snapshot {
             return Ok(());
         };
         for row in table.range::<&[u8]>(..).map_err(engine)? {
-            let (_, value) = row.map_err(engine)?;
-            if !visit(decode_grown(TableId::Media, value.value())?)? {
+            let (key, value) = row.map_err(engine)?;
+            if !visit(decode_grown((TableId::Media, key.value()), value.value())?)? {
                 break;
             }
         }
@@ -347,8 +350,8 @@ impl Snapshot {
             return Ok(());
         };
         for row in table.range::<&[u8]>(..).map_err(engine)? {
-            let (_, value) = row.map_err(engine)?;
-            if !visit(decode(TableId::MediaLists, value.value())?)? {
+            let (key, value) = row.map_err(engine)?;
+            if !visit(decode((TableId::MediaLists, key.value()), value.value())?)? {
                 break;
             }
         }
@@ -395,7 +398,7 @@ impl Snapshot {
             let place = key.value().get(1..).unwrap_or_default();
             let found = media.get(place).map_err(engine)?;
             let bytes = found.ok_or_else(|| corrupt(TableId::Media, "an entry is missing"))?;
-            out.push(decode_grown(TableId::Media, bytes.value())?);
+            out.push(decode_grown((TableId::Media, place), bytes.value())?);
         }
         Ok(out)
     }
@@ -424,11 +427,12 @@ impl Snapshot {
             .take(most)
         {
             let (key, _) = row.map_err(engine)?;
-            let found = lists.get(key.value().get(1..).unwrap_or_default());
+            let owner = key.value().get(1..).unwrap_or_default();
+            let found = lists.get(owner);
             let bytes = found
                 .map_err(engine)?
                 .ok_or_else(|| corrupt(TableId::MediaLists, "an entry is missing"))?;
-            out.push(decode(TableId::MediaLists, bytes.value())?);
+            out.push(decode((TableId::MediaLists, owner), bytes.value())?);
         }
         Ok(out)
     }

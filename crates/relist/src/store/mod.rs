@@ -184,7 +184,7 @@ impl Store {
         let database = match open() {
             // The last writer was killed: only an open for writing may put the file in order.
             Err(redb::DatabaseError::RepairAborted) => {
-                drop(Store::open(path)?);
+                drop(Database::new(|| builder().open(path)).map_err(engine)?);
                 open()
             }
             other => other,
@@ -232,14 +232,19 @@ impl Store {
         };
         let txn = store.begin_read()?;
         let birth = snapshot::birth(&txn)?;
-        if birth.oldest_reader > FORMAT || birth.format < FORMAT_OLDEST {
-            return Err(Error::Format {
-                reason: format!(
-                    "{} is of format {}, this build reads {FORMAT_OLDEST} to {FORMAT}",
-                    path.display(),
-                    birth.format
-                ),
-            });
+        let (name, format) = (path.display(), birth.format);
+        if birth.oldest_reader > FORMAT || format < FORMAT_OLDEST {
+            let reason = format!(
+                "{name} is of format {format}, this build reads {FORMAT_OLDEST} to {FORMAT}"
+            );
+            return Err(Error::Format { reason });
+        }
+        // A later writer keeps what this build does not know of.
+        if format > FORMAT && matches!(*store.engine, Engine::Writer(_)) {
+            let reason = format!(
+                "{name} is of format {format}: this build, of {FORMAT}, may read it and not write"
+            );
+            return Err(Error::Format { reason });
         }
         Ok(store)
     }

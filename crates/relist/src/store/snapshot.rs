@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::bodies::{Dictionaries, Dictionary, Held, block_range, read_dictionary};
-use super::changelog::{Change, Entry};
+use super::changelog::{Change, Entry, Operation};
 use super::format::{TableId, corrupt, decode, decode_grown, unseal};
 use super::guarded::{Range, ReadOnlyTable, ReadTransaction};
 use super::tables as t;
@@ -28,14 +28,14 @@ pub(super) fn birth(txn: &ReadTransaction) -> Result<Birth> {
         other => other.map_err(engine)?,
     };
     let bytes = meta.get("birth").map_err(engine)?.ok_or_else(no_birth)?;
-    decode(TableId::Meta, bytes.value())
+    decode((TableId::Meta, "birth"), bytes.value())
 }
 
 pub(super) fn counters(txn: &ReadTransaction) -> Result<Counters> {
     let meta = txn.open_table(t::META).map_err(engine)?;
     let bytes = meta.get("counters").map_err(engine)?;
     decode(
-        TableId::Meta,
+        (TableId::Meta, "counters"),
         bytes
             .ok_or_else(|| corrupt(TableId::Meta, "no counters"))?
             .value(),
@@ -46,7 +46,7 @@ pub(super) fn catalog(txn: &ReadTransaction) -> Result<Catalog> {
     let table = txn.open_table(t::CATALOG).map_err(engine)?;
     let bytes = table.get("catalog").map_err(engine)?;
     decode(
-        TableId::Catalog,
+        (TableId::Catalog, "catalog"),
         bytes
             .ok_or_else(|| corrupt(TableId::Catalog, "none"))?
             .value(),
@@ -193,10 +193,13 @@ impl Snapshot {
             AsOf::Instant(instant) => {
                 let table = self.txn.open_table(t::INSTANTS).map_err(engine)?;
                 let last = table.range(..=instant.0).map_err(engine)?.next_back();
-                Ok(last
-                    .transpose()
-                    .map_err(engine)?
-                    .map_or(0, |(_, sequence)| sequence.value()))
+                let Some((at, value)) = last.transpose().map_err(engine)? else {
+                    return Ok(0);
+                };
+                let place = (TableId::Instants, at.value().to_be_bytes());
+                let bytes = unseal((place.0, place.1.as_slice()), value.value())?;
+                let sequence = bytes.first_chunk().copied().map(u64::from_le_bytes);
+                sequence.ok_or_else(|| corrupt(TableId::Instants, "a short entry"))
             }
         }
     }
@@ -225,10 +228,11 @@ impl Snapshot {
 
     fn head(&self, resource: u16, key: &Key) -> Result<Option<Head>> {
         let table = self.txn.open_table(t::HEADS).map_err(engine)?;
-        let found = table
-            .get(t::record_key(resource, key).as_slice())
-            .map_err(engine)?;
-        found.map(|bytes| Head::decode(bytes.value())).transpose()
+        let at = t::record_key(resource, key);
+        let found = table.get(at.as_slice()).map_err(engine)?;
+        found
+            .map(|bytes| Head::decode(&at, bytes.value()))
+            .transpose()
     }
 
     /// The head of a key.
@@ -243,7 +247,8 @@ impl Snapshot {
         let (start, end) = t::resource_range(id);
         let range = heads.range(start.as_slice()..end.as_slice());
         for entry in range.map_err(engine)? {
-            let head = Head::decode(entry.map_err(engine)?.1.value())?;
+            let (key, value) = entry.map_err(engine)?;
+            let head = Head::decode(key.value(), value.value())?;
             if !head.deleted {
                 visit(&head);
             }
@@ -262,7 +267,7 @@ impl Snapshot {
             .map_err(engine)?
         {
             let (key, value) = entry.map_err(engine)?;
-            if !Head::decode(value.value())?.deleted {
+            if !Head::decode(key.value(), value.value())?.deleted {
                 out.push(t::key_of(key.value()).ok_or_else(|| corrupt(TableId::Heads, "a key"))?);
             }
         }
@@ -281,7 +286,8 @@ impl Snapshot {
             .range(start.as_slice()..end.as_slice())
             .map_err(engine)?
         {
-            let head = Head::decode(entry.map_err(engine)?.1.value())?;
+            let (key, value) = entry.map_err(engine)?;
+            let head = Head::decode(key.value(), value.value())?;
             if !visit(head.slot)? {
                 break;
             }
@@ -295,6 +301,7 @@ impl Snapshot {
             // At the latest sequence every head is current, and history is never asked.
             sequence,
             history: self.txn.open_table(t::HISTORY).map_err(engine)?,
+            changelog: self.txn.open_table(t::CHANGELOG).map_err(engine)?,
             bodies: self.bodies()?,
         })
     }
@@ -348,7 +355,7 @@ impl Snapshot {
             .map_err(engine)?;
         for entry in range {
             let (key, value) = entry.map_err(engine)?;
-            let (row, from) = past(value.value())?;
+            let (row, from) = past(key.value(), value.value())?;
             let to = t::split_slot_key(key.value()).map(|(.., sequence)| sequence);
             let record = Record::new(Arc::clone(&definition), reader.body(row)?);
             out.push(Version { from, to, record });
@@ -398,17 +405,23 @@ impl Snapshot {
             start.as_ref().map(Vec::as_slice),
             Bound::Excluded(end.as_slice()),
         );
+        let mut found = 0;
         for entry in heads.range::<&[u8]>(range).map_err(engine)? {
             let (key, value) = entry.map_err(engine)?;
-            let head = Head::decode(value.value())?;
+            let head = Head::decode(key.value(), value.value())?;
             let Some(row) = reader.row_of(&head)? else {
                 continue;
             };
             let key = t::key_of(key.value()).ok_or_else(|| corrupt(TableId::Heads, "a key"))?;
             let record = Record::new(Arc::clone(&definition), reader.body(row)?);
+            found += 1;
             if !visit(&key, record)? {
-                break;
+                return Ok(());
             }
+        }
+        // A damaged page of the engine's may hide some: then this is no answer.
+        if after.is_none() && sequence == self.sequence() && found != self.count(resource)? {
+            return Err(corrupt(TableId::Heads, "records are missing"));
         }
         Ok(())
     }
@@ -430,6 +443,7 @@ impl Snapshot {
         Ok(Changes {
             snapshot: self,
             range,
+            next: since.saturating_add(1),
         })
     }
 
@@ -446,6 +460,7 @@ impl Snapshot {
             t::slot_key(id, head.slot, u64::MAX),
         );
         let mut out = Vec::new();
+        let mut last: Option<(u64, u64)> = None;
         for entry in own
             .range(start.as_slice()..=end.as_slice())
             .map_err(engine)?
@@ -460,7 +475,18 @@ impl Snapshot {
                     &format!("sequence {sequence} is missing"),
                 )
             })?;
-            out.push(self.change(sequence, Entry::decode(bytes.value())?));
+            let entry = Entry::decode(sequence, bytes.value())?;
+            // Each follows the one before: none is missing, and none is another record's.
+            let follows = last.is_none_or(|(row, _)| row == entry.previous_row);
+            if !follows || (entry.resource, entry.slot) != (id, head.slot) {
+                return Err(corrupt(TableId::Changelog, "a change of a record is missing"));
+            }
+            last = Some((entry.row, sequence));
+            out.push(self.change(sequence, entry));
+        }
+        let current = if head.deleted { 0 } else { head.row };
+        if last.is_some_and(|last| last != (current, head.valid_from)) {
+            return Err(corrupt(TableId::Changelog, "the last change of a record is missing"));
         }
         Ok(out)
     }
@@ -482,9 +508,10 @@ impl Snapshot {
         range
             .map(|entry| {
                 let (key, value) = entry.map_err(engine)?;
-                let key =
+                let own =
                     t::key_of(key.value()).ok_or_else(|| corrupt(TableId::Tombstones, "a key"))?;
-                Ok((key, decode(TableId::Tombstones, value.value())?))
+                let place = (TableId::Tombstones, key.value());
+                Ok((own, decode(place, value.value())?))
             })
             .collect()
     }
@@ -494,7 +521,10 @@ impl Snapshot {
         let table = self.txn.open_table(t::QUARANTINE).map_err(engine)?;
         let range = table.range::<&[u8]>(..).map_err(engine)?;
         range
-            .map(|entry| decode(TableId::Quarantine, entry.map_err(engine)?.1.value()))
+            .map(|entry| {
+                let (key, value) = entry.map_err(engine)?;
+                decode((TableId::Quarantine, key.value()), value.value())
+            })
             .collect()
     }
 
@@ -502,8 +532,15 @@ impl Snapshot {
     pub fn checkpoint(&self, resource: &str) -> Result<Checkpoint> {
         let table = self.txn.open_table(t::CHECKPOINTS).map_err(engine)?;
         match table.get(resource).map_err(engine)? {
-            Some(bytes) => decode(TableId::Checkpoints, bytes.value()),
-            None => Ok(Checkpoint::default()),
+            Some(bytes) => decode((TableId::Checkpoints, resource), bytes.value()),
+            None => {
+                // None, or one whose name is damaged.
+                for entry in table.range::<&str>(..).map_err(engine)? {
+                    let (name, value) = entry.map_err(engine)?;
+                    decode::<Checkpoint>((TableId::Checkpoints, name.value()), value.value())?;
+                }
+                Ok(Checkpoint::default())
+            }
         }
     }
 
@@ -514,7 +551,10 @@ impl Snapshot {
         range
             .rev()
             .take(most)
-            .map(|entry| decode_grown(TableId::Runs, entry.map_err(engine)?.1.value()))
+            .map(|entry| {
+                let (run, value) = entry.map_err(engine)?;
+                decode_grown((TableId::Runs, run.value()), value.value())
+            })
             .collect()
     }
 
@@ -523,7 +563,7 @@ impl Snapshot {
         let table = self.txn.open_table(t::RUNS).map_err(engine)?;
         let found = table.get(run).map_err(engine)?;
         found
-            .map(|bytes| decode_grown(TableId::Runs, bytes.value()))
+            .map(|bytes| decode_grown((TableId::Runs, run), bytes.value()))
             .transpose()
     }
 
@@ -550,7 +590,7 @@ impl Snapshot {
         range
             .map(|entry| {
                 let (name, value) = entry.map_err(engine)?;
-                let position = decode(TableId::Positions, value.value())?;
+                let position = decode((TableId::Positions, name.value()), value.value())?;
                 Ok((name.value().to_owned(), position))
             })
             .collect()
@@ -561,17 +601,46 @@ impl Snapshot {
 pub struct Changes<'s> {
     snapshot: &'s Snapshot,
     range: Range<'static, u64, t::Bytes>,
+    /// The sequence that comes next: the log has no gaps.
+    next: u64,
+}
+
+impl Changes<'_> {
+    fn step(&mut self) -> Result<Option<Change>> {
+        let Some(entry) = self.range.next() else {
+            if self.next <= self.snapshot.sequence() {
+                return Err(self.gap());
+            }
+            return Ok(None);
+        };
+        let (sequence, value) = entry.map_err(engine)?;
+        let sequence = sequence.value();
+        if sequence != self.next {
+            return Err(self.gap());
+        }
+        self.next += 1;
+        let entry = Entry::decode(sequence, value.value())?;
+        Ok(Some(self.snapshot.change(sequence, entry)))
+    }
+
+    fn gap(&mut self) -> Error {
+        let missing = std::mem::replace(&mut self.next, u64::MAX);
+        corrupt(TableId::Changelog, &format!("sequence {missing} is missing"))
+    }
 }
 
 impl Iterator for Changes<'_> {
     type Item = Result<Change>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(match self.range.next()? {
-            Ok((sequence, value)) => Entry::decode(value.value())
-                .map(|entry| self.snapshot.change(sequence.value(), entry)),
-            Err(e) => Err(engine(e)),
-        })
+        if self.next == u64::MAX {
+            return None;
+        }
+        let step = self.step();
+        if step.is_err() {
+            self.next = u64::MAX;
+        }
+        step.transpose()
     }
 }
 
@@ -586,6 +655,7 @@ struct VersionReader<'s> {
     resource: u16,
     sequence: u64,
     history: ReadOnlyTable<t::Bytes, t::Bytes>,
+    changelog: ReadOnlyTable<u64, t::Bytes>,
     bodies: BodyReader<'s>,
 }
 
@@ -602,11 +672,26 @@ impl VersionReader<'_> {
             .range(after.as_slice()..=end.as_slice())
             .map_err(engine)?;
         let Some(entry) = range.next() else {
-            return Ok(None);
+            return self.came(head.valid_from).map(|()| None);
         };
-        let (row, from) = past(entry.map_err(engine)?.1.value())?;
+        let (key, value) = entry.map_err(engine)?;
+        let (row, from) = past(key.value(), value.value())?;
+        if from <= self.sequence {
+            return Ok(Some(row));
+        }
         // Between two versions the record was deleted; before the first it was unknown.
-        Ok((from <= self.sequence).then_some(row))
+        self.came(from).map(|()| None)
+    }
+
+    /// That a record came with a change, and was not there before: else its version is missing.
+    fn came(&self, sequence: u64) -> Result<()> {
+        let Some(entry) = self.changelog.get(sequence).map_err(engine)? else {
+            return Ok(());
+        };
+        match Entry::decode(sequence, entry.value())?.operation {
+            Operation::Insert | Operation::Relist => Ok(()),
+            _ => Err(corrupt(TableId::History, "a version is missing")),
+        }
     }
 
     fn body(&self, row: u64) -> Result<RecordBuf> {
@@ -648,9 +733,9 @@ impl BodyReader<'_> {
 }
 
 /// Row and first sequence of a past version.
-pub(super) fn past(bytes: &[u8]) -> Result<(u64, u64)> {
+pub(super) fn past(key: &[u8], bytes: &[u8]) -> Result<(u64, u64)> {
     let short = || corrupt(TableId::History, "a short entry");
-    let (row, rest) = unseal(TableId::History, bytes)?
+    let (row, rest) = unseal((TableId::History, key), bytes)?
         .split_first_chunk()
         .ok_or_else(short)?;
     let from = rest.split_first_chunk().ok_or_else(short)?.0;

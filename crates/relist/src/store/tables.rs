@@ -48,7 +48,7 @@ pub(super) const RUNS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("r
 /// Watcher name -> how far its events were delivered.
 pub(super) const POSITIONS: TableDefinition<'_, &str, Bytes> = TableDefinition::new("positions");
 /// Observed time in microseconds -> the last sequence of that time.
-pub(super) const INSTANTS: TableDefinition<'_, i64, u64> = TableDefinition::new("instants");
+pub(super) const INSTANTS: TableDefinition<'_, i64, Bytes> = TableDefinition::new("instants");
 
 /// Owner, item -> one medium: what it should be and which file holds it.
 pub(super) const MEDIA: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("media");

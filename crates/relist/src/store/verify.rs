@@ -152,7 +152,7 @@ impl Snapshot {
             }
             expected = Some(sequence + 1);
             report.changes += 1;
-            let entry = match Entry::decode(value.value()) {
+            let entry = match Entry::decode(sequence, value.value()) {
                 Ok(entry) => entry,
                 Err(e) => {
                     report.problem(format!("changelog: sequence {sequence}: {e}"));
@@ -265,7 +265,7 @@ impl Snapshot {
         for item in heads.range::<&[u8]>(..).map_err(engine)? {
             let (key, value) = item.map_err(engine)?;
             let name = t::key_of(key.value()).map_or_else(|| "?".to_owned(), |k| k.to_string());
-            let head = match Head::decode(value.value()) {
+            let head = match Head::decode(key.value(), value.value()) {
                 Ok(head) => head,
                 Err(e) => {
                     report.problem(format!("heads: key {name}: {e}"));
@@ -317,7 +317,7 @@ impl Snapshot {
         for item in history.range::<&[u8]>(..).map_err(engine)? {
             let (key, value) = item.map_err(engine)?;
             let known = by_key.get(key.value()).map_err(engine)?.is_some();
-            let readable = past(value.value()).is_ok_and(|(row, _)| self.readable(row, damaged));
+            let readable = past(key.value(), value.value()).is_ok_and(|(row, _)| self.readable(row, damaged));
             if !known || !readable {
                 let at = t::split_slot_key(key.value());
                 report.problem(format!("history: entry {at:?} does not fit the log"));

@@ -102,13 +102,13 @@ pub(super) fn initialise(database: &Database, birth: &Birth) -> Result<()> {
     txn.set_quick_repair(true);
     {
         let mut meta = txn.open_table(t::META).map_err(engine)?;
-        let birth = encode(TableId::Meta, birth)?;
+        let birth = encode((TableId::Meta, "birth"), birth)?;
         meta.insert("birth", birth.as_slice()).map_err(engine)?;
-        let counters = encode(TableId::Meta, &Counters::default())?;
+        let counters = encode((TableId::Meta, "counters"), &Counters::default())?;
         meta.insert("counters", counters.as_slice())
             .map_err(engine)?;
         let mut catalog = txn.open_table(t::CATALOG).map_err(engine)?;
-        let empty = encode(TableId::Catalog, &Catalog::default())?;
+        let empty = encode((TableId::Catalog, "catalog"), &Catalog::default())?;
         catalog
             .insert("catalog", empty.as_slice())
             .map_err(engine)?;
@@ -148,11 +148,14 @@ impl WriteTxn {
             let meta = txn.open_table(t::META).map_err(engine)?;
             let bytes = meta.get("counters").map_err(engine)?;
             let bytes = bytes.ok_or_else(|| corrupt(TableId::Meta, "no counters"))?;
-            let counters: Counters = decode(TableId::Meta, bytes.value())?;
+            let counters: Counters = decode((TableId::Meta, "counters"), bytes.value())?;
             let table = txn.open_table(t::CATALOG).map_err(engine)?;
             let bytes = table.get("catalog").map_err(engine)?;
             let bytes = bytes.ok_or_else(|| corrupt(TableId::Catalog, "no catalog"))?;
-            (counters, decode(TableId::Catalog, bytes.value())?)
+            (
+                counters,
+                decode((TableId::Catalog, "catalog"), bytes.value())?,
+            )
         };
         let edition = counters.edition;
         let first_sequence = counters.sequence + 1;
@@ -208,7 +211,10 @@ impl WriteTxn {
         };
         let mut changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
         changelog
-            .insert(self.counters.sequence, entry.encode().as_slice())
+            .insert(
+                self.counters.sequence,
+                entry.encode(self.counters.sequence).as_slice(),
+            )
             .map_err(engine)?;
         Ok(())
     }
@@ -256,10 +262,11 @@ impl WriteTxn {
     ) -> Result<Vec<Option<Head>>> {
         let table = self.txn.open_table(t::HEADS).map_err(engine)?;
         keys.map(|key| {
-            let found = table
-                .get(t::record_key(resource, key).as_slice())
-                .map_err(engine)?;
-            found.map(|bytes| Head::decode(bytes.value())).transpose()
+            let at = t::record_key(resource, key);
+            let found = table.get(at.as_slice()).map_err(engine)?;
+            found
+                .map(|bytes| Head::decode(&at, bytes.value()))
+                .transpose()
         })
         .collect()
     }
@@ -312,7 +319,10 @@ impl WriteTxn {
         let samples: Vec<&[u8]> = before.chain(bodies.iter().copied()).collect();
         self.counters.dictionary += 1;
         let dictionary = Packer::train(self.counters.dictionary, &samples);
-        let value = seal(TableId::Dictionaries, dictionary.to_value());
+        let value = seal(
+            (TableId::Dictionaries, u64::from(dictionary.id())),
+            dictionary.to_value(),
+        );
         let mut table = self.txn.open_table(t::DICTIONARIES).map_err(engine)?;
         table
             .insert(dictionary.id(), value.as_slice())
@@ -390,7 +400,7 @@ impl WriteTxn {
                     ..self.entry(operation, cause, resource)
                 };
                 changelog
-                    .insert(sequence, entry.encode().as_slice())
+                    .insert(sequence, entry.encode(sequence).as_slice())
                     .map_err(engine)?;
                 if let Some(head) = item.head.filter(|h| !h.deleted) {
                     history.push(past(resource, &head, sequence));
@@ -399,7 +409,9 @@ impl WriteTxn {
                 if let Some(touched) = &mut self.touched {
                     touched.push((slot, item.raw_hash, item.source_time));
                 }
-                heads.push((t::record_key(resource, &item.key), head.encode()));
+                let at = t::record_key(resource, &item.key);
+                let value = head.encode(&at);
+                heads.push((at, value));
                 by_key.push(t::slot_key(resource, slot, sequence));
                 let place = (slot, row, sequence);
                 note_columns(&mut self.columns, resource, place, item, self.observed);
@@ -521,7 +533,7 @@ impl WriteTxn {
         add_live(&mut self.counters, id, -1);
         let mut changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
         changelog
-            .insert(sequence, entry.encode().as_slice())
+            .insert(sequence, entry.encode(sequence).as_slice())
             .map_err(engine)?;
         drop(changelog);
         self.insert_sorted(t::HISTORY, vec![past(id, head, sequence)])?;
@@ -533,7 +545,9 @@ impl WriteTxn {
             valid_from: sequence,
             ..*head
         };
-        self.insert_sorted(t::HEADS, vec![(t::record_key(id, key), dead.encode())])?;
+        let at = t::record_key(id, key);
+        let value = dead.encode(&at);
+        self.insert_sorted(t::HEADS, vec![(at, value)])?;
         self.insert_by_key(vec![t::slot_key(id, head.slot, sequence)])?;
         self.columns.delete(id, head.slot);
         let event = FieldEvent {
@@ -559,8 +573,9 @@ impl WriteTxn {
     }
 
     fn put_tombstone(&self, resource: u16, key: &Key, tombstone: &Tombstone) -> Result<()> {
-        let value = encode(TableId::Tombstones, tombstone)?;
-        self.insert_sorted(t::TOMBSTONES, vec![(t::record_key(resource, key), value)])
+        let at = t::record_key(resource, key);
+        let value = encode((TableId::Tombstones, at.as_slice()), tombstone)?;
+        self.insert_sorted(t::TOMBSTONES, vec![(at, value)])
     }
 
     /// The keys of live records for which `seen` is false. `seen` is asked by slot.
@@ -573,7 +588,7 @@ impl WriteTxn {
             .map_err(engine)?
         {
             let (key, value) = row.map_err(engine)?;
-            let head = Head::decode(value.value())?;
+            let head = Head::decode(key.value(), value.value())?;
             if !head.deleted && !seen(head.slot) {
                 let key = t::key_of(key.value());
                 out.push(key.ok_or_else(|| corrupt(TableId::Heads, "a key"))?);
@@ -590,7 +605,7 @@ impl WriteTxn {
         key.extend_from_slice(&hash.to_be_bytes());
         let mut table = self.txn.open_table(t::QUARANTINE).map_err(engine)?;
         if table.get(key.as_slice()).map_err(engine)?.is_none() {
-            let value = encode(TableId::Quarantine, item)?;
+            let value = encode((TableId::Quarantine, key.as_slice()), item)?;
             table
                 .insert(key.as_slice(), value.as_slice())
                 .map_err(engine)?;
@@ -617,7 +632,7 @@ impl WriteTxn {
 
     /// Sets how far a resource's replication has come.
     pub fn set_checkpoint(&mut self, resource: &str, checkpoint: &Checkpoint) -> Result<()> {
-        let value = encode(TableId::Checkpoints, checkpoint)?;
+        let value = encode((TableId::Checkpoints, resource), checkpoint)?;
         let mut table = self.txn.open_table(t::CHECKPOINTS).map_err(engine)?;
         table.insert(resource, value.as_slice()).map_err(engine)?;
         Ok(())
@@ -626,7 +641,10 @@ impl WriteTxn {
     /// Notes how far the events of a watcher were delivered; see [`crate::watch`].
     pub fn set_position(&mut self, watcher: &str, sequence: u64) -> Result<()> {
         let moved = self.observed;
-        let value = encode(TableId::Positions, &Position { sequence, moved })?;
+        let value = encode(
+            (TableId::Positions, watcher),
+            &Position { sequence, moved },
+        )?;
         let mut table = self.txn.open_table(t::POSITIONS).map_err(engine)?;
         table.insert(watcher, value.as_slice()).map_err(engine)?;
         Ok(())
@@ -634,7 +652,7 @@ impl WriteTxn {
 
     /// Stores a run's report under its number.
     pub fn put_run(&mut self, report: &RunReport) -> Result<()> {
-        let value = encode(TableId::Runs, report)?;
+        let value = encode((TableId::Runs, report.run), report)?;
         let mut table = self.txn.open_table(t::RUNS).map_err(engine)?;
         table.insert(report.run, value.as_slice()).map_err(engine)?;
         Ok(())
@@ -658,17 +676,20 @@ impl WriteTxn {
                 .map_or(self.observed, |t| t.max(self.observed));
             self.counters.observed = Some(observed);
             let mut instants = self.txn.open_table(t::INSTANTS).map_err(engine)?;
+            let at = observed.0.to_be_bytes();
+            let value = self.counters.sequence.to_le_bytes().to_vec();
+            let value = seal((TableId::Instants, at.as_slice()), value);
             instants
-                .insert(observed.0, self.counters.sequence)
+                .insert(observed.0, value.as_slice())
                 .map_err(engine)?;
         }
         self.flush_columns()?;
         if self.counters.edition != self.edition {
-            let value = encode(TableId::Catalog, self.catalog.as_ref())?;
+            let value = encode((TableId::Catalog, "catalog"), self.catalog.as_ref())?;
             let mut table = self.txn.open_table(t::CATALOG).map_err(engine)?;
             table.insert("catalog", value.as_slice()).map_err(engine)?;
         }
-        let counters = encode(TableId::Meta, &self.counters)?;
+        let counters = encode((TableId::Meta, "counters"), &self.counters)?;
         let mut meta = self.txn.open_table(t::META).map_err(engine)?;
         meta.insert("counters", counters.as_slice())
             .map_err(engine)?;
@@ -735,10 +756,9 @@ fn note_columns(
 fn past(resource: u16, head: &Head, ended: u64) -> (Vec<u8>, Vec<u8>) {
     let mut value = head.row.to_le_bytes().to_vec();
     value.extend_from_slice(&head.valid_from.to_le_bytes());
-    (
-        t::slot_key(resource, head.slot, ended).to_vec(),
-        seal(TableId::History, value),
-    )
+    let key = t::slot_key(resource, head.slot, ended).to_vec();
+    let value = seal((TableId::History, key.as_slice()), value);
+    (key, value)
 }
 
 pub(super) fn missing_row(row: u64) -> Error {
