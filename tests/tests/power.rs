@@ -9,7 +9,10 @@ use relist_tests::simulation::Rng;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|e| panic!("{name}={text}: {e}")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|e| panic!("{name}={text}: {e}")),
+    )
 }
 
 /// Cuts until there are so many, on two threads, each with numbers of its own.
@@ -87,7 +90,10 @@ fn whichever_operation_fails_the_error_is_clean_and_so_is_the_store() {
     let (step, first) = if all { (1, 0) } else { (13, 5) };
     let (count, mut wrong) = power::troubles(&power::all(), step, first);
     let seconds = begun.elapsed().as_secs_f64();
-    println!("{count} operations failed, {} wrong; {seconds:.1} s", wrong.len());
+    println!(
+        "{count} operations failed, {} wrong; {seconds:.1} s",
+        wrong.len()
+    );
     wrong.truncate(20);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -257,13 +257,18 @@ impl Durable {
                 let kept = rng.below(self.pending.len() as u64 + 1);
                 let kept = usize::try_from(kept).unwrap();
                 let from = self.pending.len() - kept;
-                self.pending[from..].iter().for_each(|d| apply(&mut bytes, d));
+                self.pending[from..]
+                    .iter()
+                    .for_each(|d| apply(&mut bytes, d));
             }
             // All up to one, and that torn at a byte.
             _ => {
                 let last = rng.below(self.pending.len().max(1) as u64);
                 let last = usize::try_from(last).unwrap();
-                self.pending.iter().take(last).for_each(|d| apply(&mut bytes, d));
+                self.pending
+                    .iter()
+                    .take(last)
+                    .for_each(|d| apply(&mut bytes, d));
                 if let Some(Done::Write(offset, data)) = self.pending.get(last) {
                     let kept = usize::try_from(rng.below(data.len() as u64 + 1)).unwrap();
                     put(&mut bytes, *offset, &data[..kept]);

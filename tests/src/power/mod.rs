@@ -10,7 +10,7 @@ mod disk;
 mod paths;
 
 pub use disk::{Done, Durable, SimDisk, Trouble};
-pub use paths::{Path, all, feed_now, training};
+pub use paths::{METADATA, Path, all, training};
 
 use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write as _;
@@ -67,12 +67,21 @@ pub fn told(snapshot: &Snapshot) -> Result<String> {
     }
     let (runs, positions) = (snapshot.runs(usize::MAX)?, snapshot.positions()?);
     let aside = snapshot.quarantined()?;
-    let _ = writeln!(out, "{runs:?} {positions:?} {aside:?} {:?}", snapshot.created()?);
+    let _ = writeln!(
+        out,
+        "{runs:?} {positions:?} {aside:?} {:?}",
+        snapshot.created()?
+    );
     snapshot.media(|entry| {
         let _ = writeln!(out, "{entry:?}");
         Ok(true)
     })?;
-    let _ = writeln!(out, "{:?} {:?}", snapshot.media_due()?, snapshot.media_sequence()?);
+    let _ = writeln!(
+        out,
+        "{:?} {:?}",
+        snapshot.media_due()?,
+        snapshot.media_sequence()?
+    );
     Ok(out)
 }
 
@@ -205,7 +214,11 @@ impl Story {
         story.find_states();
         // What is told when a path ends is durable by then.
         for ((at, name), ended) in story.ends.iter().zip(ended) {
-            assert_eq!(story.state_at(*at), ended, "{name} ended before it was durable");
+            assert_eq!(
+                story.state_at(*at),
+                ended,
+                "{name} ended before it was durable"
+            );
         }
         story
     }
@@ -262,7 +275,9 @@ impl Story {
                     if let Err(what) = self.cut(at, bytes, paths, cutting, rng, &mut tally) {
                         let path = self.ends.iter().find(|(end, _)| *end > at);
                         let path = path.map_or("the end", |(_, name)| name);
-                        tally.wrong.push(format!("operation {at}, in {path}: {what}"));
+                        tally
+                            .wrong
+                            .push(format!("operation {at}, in {path}: {what}"));
                     }
                 }
             }
@@ -304,7 +319,9 @@ impl Story {
         log.iter().take(second).for_each(|done| durable.push(done));
         tally.double += 1;
         let again = self.found(at, SimDisk::holding(durable.cut(rng)));
-        again.map_err(|e| format!("cut again at {second}: {e}")).map(drop)
+        again
+            .map_err(|e| format!("cut again at {second}: {e}"))
+            .map(drop)
     }
 
     /// The state that a store is found in after a cut: the last durable one, or the one under way.
@@ -438,7 +455,9 @@ fn struck(
     // Closing writes too, and may fail as well.
     drop(held.store.take());
     if !disk.heal() {
-        return result.map(|()| false).map_err(|e| format!("without a reason: {e}"));
+        return result
+            .map(|()| false)
+            .map_err(|e| format!("without a reason: {e}"));
     }
     match &result {
         Ok(()) | Err(Error::Storage(_)) => {}

@@ -26,40 +26,113 @@ pub struct Path {
 /// All paths, in an order in which each finds something to do.
 pub fn all() -> Vec<Path> {
     vec![
-        Path { name: "init", run: init },
-        Path { name: "schema", run: |held| define(held, METADATA) },
-        Path { name: "ingest", run: |held| ingest(held, "Property", &[page(0, 0), page(1, 0)]) },
-        Path { name: "ingest again", run: |held| ingest(held, "Property", &[page(0, 1)]) },
-        Path { name: "schema change", run: |held| define(held, WIDER) },
-        Path { name: "page", run: apply_page },
-        Path { name: "delete", run: delete },
-        Path { name: "relist", run: |held| ingest(held, "Property", &[page(1, 2)]) },
-        Path { name: "deletions", run: |held| ingest(held, "Deleted", &[DELETED.to_owned()]) },
-        Path { name: "quarantine", run: |held| ingest(held, "Property", &[BROKEN.to_owned()]) },
-        Path { name: "clear", run: clear },
-        Path { name: "position", run: position },
-        Path { name: "full sync", run: |held| sync(held, 0, SyncMode::Auto) },
-        Path { name: "sync", run: |held| sync(held, 1, SyncMode::Auto) },
-        Path { name: "reconcile", run: |held| sync(held, 2, SyncMode::Reconcile) },
-        Path { name: "deep", run: |held| sync(held, 3, SyncMode::Deep { slice: 1, of: 2 }) },
-        Path { name: "keys", run: refresh },
-        Path { name: "compact", run: |held| held.store.as_mut().expect("a store").compact().map(drop) },
-        Path { name: "ingest after", run: |held| ingest(held, "Property", &[page(2, 0)]) },
+        Path {
+            name: "init",
+            run: init,
+        },
+        Path {
+            name: "schema",
+            run: |held| define(held, METADATA),
+        },
+        Path {
+            name: "ingest",
+            run: |held| ingest(held, "Property", &[page(0, 0), page(1, 0)]),
+        },
+        Path {
+            name: "ingest again",
+            run: |held| ingest(held, "Property", &[page(0, 1)]),
+        },
+        Path {
+            name: "schema change",
+            run: |held| define(held, WIDER),
+        },
+        Path {
+            name: "page",
+            run: apply_page,
+        },
+        Path {
+            name: "delete",
+            run: delete,
+        },
+        Path {
+            name: "relist",
+            run: |held| ingest(held, "Property", &[page(1, 2)]),
+        },
+        Path {
+            name: "deletions",
+            run: |held| ingest(held, "Deleted", &[DELETED.to_owned()]),
+        },
+        Path {
+            name: "quarantine",
+            run: |held| ingest(held, "Property", &[BROKEN.to_owned()]),
+        },
+        Path {
+            name: "clear",
+            run: clear,
+        },
+        Path {
+            name: "position",
+            run: position,
+        },
+        Path {
+            name: "full sync",
+            run: |held| sync(held, 0, SyncMode::Auto),
+        },
+        Path {
+            name: "sync",
+            run: |held| sync(held, 1, SyncMode::Auto),
+        },
+        Path {
+            name: "reconcile",
+            run: |held| sync(held, 2, SyncMode::Reconcile),
+        },
+        Path {
+            name: "deep",
+            run: |held| sync(held, 3, SyncMode::Deep { slice: 1, of: 2 }),
+        },
+        Path {
+            name: "keys",
+            run: refresh,
+        },
+        Path {
+            name: "compact",
+            run: |held| held.store.as_mut().expect("a store").compact().map(drop),
+        },
+        Path {
+            name: "ingest after",
+            run: |held| ingest(held, "Property", &[page(2, 0)]),
+        },
     ]
 }
 
 /// Few paths, and so many records that a dictionary is trained on them.
 pub fn training() -> Vec<Path> {
     vec![
-        Path { name: "init", run: init },
-        Path { name: "schema", run: |held| define(held, METADATA) },
-        Path { name: "many", run: |held| ingest(held, "Property", &many(0)) },
-        Path { name: "many again", run: |held| ingest(held, "Property", &many(1)) },
-        Path { name: "compact", run: |held| held.store.as_mut().expect("a store").compact().map(drop) },
+        Path {
+            name: "init",
+            run: init,
+        },
+        Path {
+            name: "schema",
+            run: |held| define(held, METADATA),
+        },
+        Path {
+            name: "many",
+            run: |held| ingest(held, "Property", &many(0)),
+        },
+        Path {
+            name: "many again",
+            run: |held| ingest(held, "Property", &many(1)),
+        },
+        Path {
+            name: "compact",
+            run: |held| held.store.as_mut().expect("a store").compact().map(drop),
+        },
     ]
 }
 
-const METADATA: &str = r#"<Edmx Version="4.0"><DataServices><Schema Namespace="X">
+/// The schema that paths begin with.
+pub const METADATA: &str = r#"<Edmx Version="4.0"><DataServices><Schema Namespace="X">
 <EntityType Name="Property"><Key><PropertyRef Name="ListingKeyNumeric"/></Key>
 <Property Name="ListingKeyNumeric" Type="Edm.Int64"/>
 <Property Name="ListPrice" Type="Edm.Decimal"/>
@@ -120,7 +193,9 @@ fn page(number: i64, edition: i64) -> String {
 
 fn many(edition: i64) -> Vec<String> {
     let page = |at: i64| {
-        let rows: Vec<Value> = (0..400).map(|own| row(at * 400 + own + 1, edition)).collect();
+        let rows: Vec<Value> = (0..400)
+            .map(|own| row(at * 400 + own + 1, edition))
+            .collect();
         json!({ "value": rows }).to_string()
     };
     (0..3).map(page).collect()
@@ -158,7 +233,7 @@ fn position(held: &mut Held) -> Result<()> {
 }
 
 /// What the feed has at one time and another.
-pub fn feed_now(edition: i64) -> Dataset {
+fn feed_now(edition: i64) -> Dataset {
     let keys = (1..=14).filter(|key| edition < 2 || *key != 5);
     let rows = keys.map(|key| row(key, if key % 2 == 0 { 3 + edition } else { 3 }));
     let mut data = Dataset::new()
@@ -193,7 +268,13 @@ fn sync(held: &mut Held, edition: i64, mode: SyncMode) -> Result<()> {
     let mut progress = |_: &RunReport| {};
     let store = held.store();
     store
-        .sync("Property", &mut source, &policy, &options(mode), &mut progress)
+        .sync(
+            "Property",
+            &mut source,
+            &policy,
+            &options(mode),
+            &mut progress,
+        )
         .map(drop)
 }
 
@@ -209,5 +290,7 @@ fn refresh(held: &mut Held) -> Result<()> {
     let connect = || Box::new(source(4)) as Box<dyn PageSource>;
     let (store, options) = (held.store(), options(SyncMode::Auto));
     let mut progress = |_: &RunReport| {};
-    store.refresh(&wanted, &connect, &options, &mut progress).map(drop)
+    store
+        .refresh(&wanted, &connect, &options, &mut progress)
+        .map(drop)
 }

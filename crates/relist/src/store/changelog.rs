@@ -221,7 +221,7 @@ pub struct Change {
     pub source_time: Option<Timestamp>,
     /// When the store observed it.
     pub observed: Timestamp,
-    /// The fields that changed: none for an insert, a deletion, a relisting without edits.
+    /// The fields that changed: none for an insert, a deletion, a relisting.
     pub fields: Vec<FieldChange>,
     /// The reason of a deletion, the text of a schema change; mostly empty.
     pub note: String,

@@ -24,6 +24,8 @@ use crate::schema::FieldId;
 pub(super) const ROW: u16 = u16::MAX;
 /// Which slots hold a current record.
 pub(super) const LIVE: u16 = u16::MAX - 1;
+/// Which fields have a segment, by segment: one that is not there is missing, or never was.
+const FIELDS: u16 = u16::MAX - 3;
 /// Decoded columns a process keeps, in bytes.
 const CACHE_BYTES: usize = 256 << 20;
 
@@ -163,6 +165,7 @@ impl WriteTxn {
             jobs.push(job);
         }
         let stamp = self.counters.sequence;
+        let mut written: BTreeMap<u32, Vec<u16>> = BTreeMap::new();
         for FieldDone {
             field,
             cells: new,
@@ -178,8 +181,19 @@ impl WriteTxn {
                     .map_err(engine)?;
             }
             for (segment, bytes) in segments {
+                written.entry(segment).or_default().push(field);
                 let key = column_key(resource, field, segment);
                 pieces::write(&mut columns, key, &stamped(key, stamp, &bytes))?;
+            }
+        }
+        for (segment, fields) in written {
+            let key = column_key(resource, FIELDS, segment);
+            let mut held = match pieces::read(&columns, key)? {
+                Some(value) => segment_of(key, &value)?.to_vec(),
+                None => Vec::new(),
+            };
+            if add_fields(&mut held, &fields) {
+                pieces::write(&mut columns, key, &stamped(key, stamp, &held))?;
             }
         }
         drop(columns);
@@ -211,6 +225,27 @@ impl WriteTxn {
         }
         Ok(())
     }
+}
+
+/// Adds fields to a set, a bit each; whether any of them is new.
+fn add_fields(set: &mut Vec<u8>, fields: &[u16]) -> bool {
+    let mut new = false;
+    for field in fields.iter().filter(|field| **field < FIELDS) {
+        let (at, bit) = (usize::from(*field) / 8, 1 << (field % 8));
+        if set.len() <= at {
+            set.resize(at + 1, 0);
+        }
+        if let Some(byte) = set.get_mut(at) {
+            new |= *byte & bit == 0;
+            *byte |= bit;
+        }
+    }
+    new
+}
+
+fn has_field(set: &[u8], field: u16) -> bool {
+    let byte = set.get(usize::from(field) / 8).copied().unwrap_or(0);
+    field >= FIELDS || byte & (1 << (field % 8)) != 0
 }
 
 /// The row number of a slot's body, as a cell.
@@ -346,10 +381,14 @@ pub(super) struct ColumnCache {
     held: Mutex<Held>,
 }
 
+/// By segment: the fields that have one.
+type SegmentFields = Arc<Vec<Vec<u8>>>;
+
 #[derive(Debug, Default)]
 struct Held {
     columns: HashMap<(u16, u16), HeldColumn>,
     live: HashMap<u16, (u64, Arc<Vec<Mask>>)>,
+    fields: HashMap<u16, (u64, SegmentFields)>,
     clock: u64,
 }
 
@@ -470,6 +509,12 @@ impl Snapshot {
             }
             Ok(())
         })?;
+        let there = |at: usize| out.stamps.get(at).is_some_and(|stamp| *stamp != 0);
+        for (at, fields) in self.segment_fields(resource)?.iter().enumerate() {
+            if has_field(fields, field) != there(at) {
+                return Err(corrupt(TableId::Columns, "a segment is missing"));
+            }
+        }
         if !fresh.is_empty() {
             let read = on_all_cores(fresh, |(at, value)| -> Result<(usize, Arc<Segment>)> {
                 let number = u32::try_from(at).unwrap_or(u32::MAX);
@@ -496,6 +541,36 @@ impl Snapshot {
         Ok(out)
     }
 
+    /// The fields that have a segment, by segment.
+    fn segment_fields(&self, resource: u16) -> Result<SegmentFields> {
+        let lock = || {
+            let held = self.cache.held.lock();
+            held.unwrap_or_else(PoisonError::into_inner)
+        };
+        let held = lock().fields.get(&resource).cloned();
+        if let Some((_, fields)) = held.filter(|(sequence, _)| *sequence == self.sequence()) {
+            return Ok(fields);
+        }
+        let table = self.txn.open_table(t::COLUMNS).map_err(engine)?;
+        let mut out = Vec::new();
+        for segment in 0..self.slots(resource).div_ceil(SEGMENT_ROWS) {
+            let key = column_key(resource, FIELDS, segment);
+            out.push(match pieces::read(&table, key)? {
+                Some(value) => segment_of(key, &value)?.to_vec(),
+                None => {
+                    return Err(corrupt(
+                        TableId::Columns,
+                        "which fields there are is missing",
+                    ));
+                }
+            });
+        }
+        let out = Arc::new(out);
+        let own = (self.sequence(), Arc::clone(&out));
+        lock().fields.insert(resource, own);
+        Ok(out)
+    }
+
     /// Which slots hold a current record, by segment.
     pub(crate) fn live(&self, resource: u16) -> Result<Arc<Vec<Mask>>> {
         let held = |cache: &ColumnCache| {
@@ -517,7 +592,10 @@ impl Snapshot {
         }
         let live = self.counters.live.get(usize::from(resource)).copied();
         if out.iter().map(Mask::count).sum::<u64>() != live.unwrap_or(0) {
-            return Err(corrupt(TableId::Columns, "not as many records live as there should"));
+            return Err(corrupt(
+                TableId::Columns,
+                "not as many records live as there should",
+            ));
         }
         let out = Arc::new(out);
         let mut held = self

@@ -218,7 +218,10 @@ mod tests {
             ..RunReport::default()
         };
         let bytes = encode((TableId::Runs, 1), &report).unwrap();
-        assert_eq!(decode::<RunReport>((TableId::Runs, 1), &bytes).unwrap(), report);
+        assert_eq!(
+            decode::<RunReport>((TableId::Runs, 1), &bytes).unwrap(),
+            report
+        );
         // A length that claims far more than there is must not allocate it.
         let mut hostile = vec![METADATA_FORMAT, 253];
         hostile.extend_from_slice(&u64::MAX.to_le_bytes());
@@ -226,6 +229,8 @@ mod tests {
         assert!(decode::<RunReport>((TableId::Runs, 1), &hostile).is_err());
         let mut longer = bytes[..bytes.len() - SEAL_LEN].to_vec();
         longer.push(0);
-        assert!(decode::<RunReport>((TableId::Runs, 1), &seal((TableId::Runs, 1), longer)).is_err());
+        assert!(
+            decode::<RunReport>((TableId::Runs, 1), &seal((TableId::Runs, 1), longer)).is_err()
+        );
     }
 }

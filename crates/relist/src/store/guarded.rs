@@ -189,9 +189,7 @@ fn readable<'g, V: Value + 'static>(
 }
 
 /// A table of a write transaction.
-pub(super) struct Table<'txn, K: Key + 'static, V: Value + 'static>(
-    Kept<redb::Table<'txn, K, V>>,
-);
+pub(super) struct Table<'txn, K: Key + 'static, V: Value + 'static>(Kept<redb::Table<'txn, K, V>>);
 
 impl<K: Key + 'static, V: Value + 'static> Table<'_, K, V> {
     pub(super) fn insert<'k, 'v>(

@@ -202,7 +202,9 @@ impl Store {
     pub fn create_on(disk: Arc<dyn Disk>, created: Timestamp) -> Result<Store> {
         let len = disk.len();
         if len.map_err(|e| io_error(Path::new(ON_DISK), "cannot look at", e))? > 0 {
-            return Err(Error::Usage("the disk for a new store holds something".to_owned()));
+            return Err(Error::Usage(
+                "the disk for a new store holds something".to_owned(),
+            ));
         }
         initialise(&on_disk(&disk).map_err(engine)?, created)?;
         Store::open_on(disk)

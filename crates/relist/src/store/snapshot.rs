@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::bodies::{Dictionaries, Dictionary, Held, block_range, read_dictionary};
 use super::changelog::{Change, Entry, Operation};
-use super::format::{TableId, corrupt, decode, decode_grown, unseal};
-use super::guarded::{Range, ReadOnlyTable, ReadTransaction};
+use super::format::{TableId, corrupt, decode, decode_grown, seal, unseal};
+use super::guarded::{Range, ReadOnlyTable, ReadTransaction, ReadableTable as _, Table};
 use super::tables as t;
 use super::{
     Birth, Catalog, Checkpoint, Counters, Engine, Head, Position, Quarantined, RunReport,
@@ -52,6 +52,9 @@ pub(super) fn catalog(txn: &ReadTransaction) -> Result<Catalog> {
             .value(),
     )
 }
+
+/// No page of the engine's holds as many heads.
+const PAGE_HEADS: usize = 64;
 
 /// A moment of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,13 +196,21 @@ impl Snapshot {
             AsOf::Instant(instant) => {
                 let table = self.txn.open_table(t::INSTANTS).map_err(engine)?;
                 let last = table.range(..=instant.0).map_err(engine)?.next_back();
-                let Some((at, value)) = last.transpose().map_err(engine)? else {
-                    return Ok(0);
+                let found = match last.transpose().map_err(engine)? {
+                    Some((at, value)) => instant_of(at.value(), value.value())?.0,
+                    None => 0,
                 };
-                let place = (TableId::Instants, at.value().to_be_bytes());
-                let bytes = unseal((place.0, place.1.as_slice()), value.value())?;
-                let sequence = bytes.first_chunk().copied().map(u64::from_le_bytes);
-                sequence.ok_or_else(|| corrupt(TableId::Instants, "a short entry"))
+                // What follows says what came before it: none in between is missing.
+                let after = table.range(instant.0.saturating_add(1)..);
+                let next = after.map_err(engine)?.next().transpose().map_err(engine)?;
+                let before = match next {
+                    Some((at, value)) => instant_of(at.value(), value.value())?.1,
+                    None => self.sequence(),
+                };
+                if found == before {
+                    return Ok(found);
+                }
+                Err(corrupt(TableId::Instants, "a moment is missing"))
             }
         }
     }
@@ -229,10 +240,18 @@ impl Snapshot {
     fn head(&self, resource: u16, key: &Key) -> Result<Option<Head>> {
         let table = self.txn.open_table(t::HEADS).map_err(engine)?;
         let at = t::record_key(resource, key);
-        let found = table.get(at.as_slice()).map_err(engine)?;
-        found
-            .map(|bytes| Head::decode(&at, bytes.value()))
-            .transpose()
+        if let Some(bytes) = table.get(at.as_slice()).map_err(engine)? {
+            return Head::decode(&at, bytes.value()).map(Some);
+        }
+        // It is not there; or a damaged key in the same page of the engine's leads past it. Then
+        // one of these has a checksum that does not fit its key.
+        let before = table.range::<&[u8]>(..at.as_slice()).map_err(engine)?.rev();
+        let after = table.range::<&[u8]>(at.as_slice()..).map_err(engine)?;
+        for entry in before.take(PAGE_HEADS).chain(after.take(PAGE_HEADS)) {
+            let (key, value) = entry.map_err(engine)?;
+            Head::decode(key.value(), value.value())?;
+        }
+        Ok(None)
     }
 
     /// The head of a key.
@@ -344,7 +363,8 @@ impl Snapshot {
         };
         let reader = self.reader(id, self.sequence())?;
         let definition = self.resource_by_id(id);
-        let mut out = Vec::new();
+        let logged = self.entries_of(id, &head)?;
+        let mut out: Vec<Version> = Vec::new();
         let (start, end) = (
             t::slot_key(id, head.slot, 0),
             t::slot_key(id, head.slot, u64::MAX),
@@ -367,6 +387,12 @@ impl Snapshot {
                 to: None,
                 record,
             });
+        }
+        let made = logged.iter().filter(|(_, entry)| entry.row > 0);
+        for (sequence, _) in made {
+            if !out.iter().any(|version| version.from == *sequence) {
+                return Err(corrupt(TableId::History, "a version is missing"));
+            }
         }
         Ok(out)
     }
@@ -453,6 +479,12 @@ impl Snapshot {
         let Some(head) = self.head(id, key)? else {
             return Ok(Vec::new());
         };
+        let entries = self.entries_of(id, &head)?.into_iter();
+        Ok(entries.map(|(at, entry)| self.change(at, entry)).collect())
+    }
+
+    /// The log's entries of one record, in order.
+    fn entries_of(&self, id: u16, head: &Head) -> Result<Vec<(u64, Entry)>> {
         let own = self.txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
         let changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
         let (start, end) = (
@@ -479,14 +511,25 @@ impl Snapshot {
             // Each follows the one before: none is missing, and none is another record's.
             let follows = last.is_none_or(|(row, _)| row == entry.previous_row);
             if !follows || (entry.resource, entry.slot) != (id, head.slot) {
-                return Err(corrupt(TableId::Changelog, "a change of a record is missing"));
+                return Err(corrupt(
+                    TableId::Changelog,
+                    "a change of a record is missing",
+                ));
             }
             last = Some((entry.row, sequence));
-            out.push(self.change(sequence, entry));
+            out.push((sequence, entry));
         }
         let current = if head.deleted { 0 } else { head.row };
-        if last.is_some_and(|last| last != (current, head.valid_from)) {
-            return Err(corrupt(TableId::Changelog, "the last change of a record is missing"));
+        let held = || changelog.get(head.valid_from).map_err(engine);
+        let ends = match last {
+            Some(last) => last == (current, head.valid_from),
+            None => held()?.is_none(),
+        };
+        if !ends {
+            return Err(corrupt(
+                TableId::Changelog,
+                "the last change of a record is missing",
+            ));
         }
         Ok(out)
     }
@@ -625,7 +668,10 @@ impl Changes<'_> {
 
     fn gap(&mut self) -> Error {
         let missing = std::mem::replace(&mut self.next, u64::MAX);
-        corrupt(TableId::Changelog, &format!("sequence {missing} is missing"))
+        corrupt(
+            TableId::Changelog,
+            &format!("sequence {missing} is missing"),
+        )
     }
 }
 
@@ -730,6 +776,36 @@ impl BodyReader<'_> {
         let block = Held::find(range, row, |id| self.snapshot.dictionary(id))?;
         held.insert(block).body(row)
     }
+}
+
+/// The last sequence of a moment, and that of the moment before.
+fn instant_of(at: i64, value: &[u8]) -> Result<(u64, u64)> {
+    let short = || corrupt(TableId::Instants, "a short entry");
+    let place = (TableId::Instants, at.to_be_bytes());
+    let (sequence, rest) = unseal((place.0, place.1.as_slice()), value)?
+        .split_first_chunk()
+        .ok_or_else(short)?;
+    let before = rest.first_chunk().ok_or_else(short)?;
+    Ok((u64::from_le_bytes(*sequence), u64::from_le_bytes(*before)))
+}
+
+/// Writes the last sequence of a moment.
+pub(super) fn put_instant(
+    table: &mut Table<'_, i64, t::Bytes>,
+    at: i64,
+    sequence: u64,
+) -> Result<()> {
+    let last = table.range(..at).map_err(engine)?.next_back();
+    let before = match last.transpose().map_err(engine)? {
+        Some((at, value)) => instant_of(at.value(), value.value())?.0,
+        None => 0,
+    };
+    let mut value = sequence.to_le_bytes().to_vec();
+    value.extend_from_slice(&before.to_le_bytes());
+    let place = at.to_be_bytes();
+    let value = seal((TableId::Instants, place.as_slice()), value);
+    table.insert(at, value.as_slice()).map_err(engine)?;
+    Ok(())
 }
 
 /// Row and first sequence of a past version.

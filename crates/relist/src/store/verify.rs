@@ -317,7 +317,8 @@ impl Snapshot {
         for item in history.range::<&[u8]>(..).map_err(engine)? {
             let (key, value) = item.map_err(engine)?;
             let known = by_key.get(key.value()).map_err(engine)?.is_some();
-            let readable = past(key.value(), value.value()).is_ok_and(|(row, _)| self.readable(row, damaged));
+            let readable =
+                past(key.value(), value.value()).is_ok_and(|(row, _)| self.readable(row, damaged));
             if !known || !readable {
                 let at = t::split_slot_key(key.value());
                 report.problem(format!("history: entry {at:?} does not fit the log"));

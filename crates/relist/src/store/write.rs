@@ -9,8 +9,9 @@ use super::bodies::{
 use super::changelog::{Cause, Entry, Operation};
 use super::columns::ColumnEdits;
 use super::field_changes::{FieldEvent, PRESENCE};
-use super::guarded::{Database, ReadableTable as _, WriteTransaction};
 use super::format::{TableId, corrupt, decode, encode, seal};
+use super::guarded::{Database, ReadableTable as _, WriteTransaction};
+use super::snapshot::put_instant;
 use super::tables as t;
 use super::{
     Birth, Catalog, Checkpoint, Counters, Head, Position, Quarantined, RunReport, Tombstone, engine,
@@ -641,10 +642,7 @@ impl WriteTxn {
     /// Notes how far the events of a watcher were delivered; see [`crate::watch`].
     pub fn set_position(&mut self, watcher: &str, sequence: u64) -> Result<()> {
         let moved = self.observed;
-        let value = encode(
-            (TableId::Positions, watcher),
-            &Position { sequence, moved },
-        )?;
+        let value = encode((TableId::Positions, watcher), &Position { sequence, moved })?;
         let mut table = self.txn.open_table(t::POSITIONS).map_err(engine)?;
         table.insert(watcher, value.as_slice()).map_err(engine)?;
         Ok(())
@@ -676,12 +674,7 @@ impl WriteTxn {
                 .map_or(self.observed, |t| t.max(self.observed));
             self.counters.observed = Some(observed);
             let mut instants = self.txn.open_table(t::INSTANTS).map_err(engine)?;
-            let at = observed.0.to_be_bytes();
-            let value = self.counters.sequence.to_le_bytes().to_vec();
-            let value = seal((TableId::Instants, at.as_slice()), value);
-            instants
-                .insert(observed.0, value.as_slice())
-                .map_err(engine)?;
+            put_instant(&mut instants, observed.0, self.counters.sequence)?;
         }
         self.flush_columns()?;
         if self.counters.edition != self.edition {
