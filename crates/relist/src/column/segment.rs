@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use super::number::{Number, power};
 use super::pack::{pack, packed_len, unpack, width};
-use super::{Dictionary, Form, SEGMENT_ROWS, Sorted, Unit};
+use super::{Dictionary, Form, SEGMENT_ROWS, Sorted, Texts, Unit};
 use crate::record::codec::{Reader, put_signed, put_u64};
 use crate::value::GeoPoint;
 
@@ -32,6 +32,8 @@ pub(crate) struct Segment {
     points: OnceLock<Box<[GeoPoint]>>,
     /// The order of the rows, once it was asked for.
     sorted: OnceLock<Option<Sorted>>,
+    /// The rows by the hashes of their texts, once they were asked for.
+    texts: OnceLock<Texts>,
 }
 
 /// What the cells of a segment are.
@@ -109,6 +111,7 @@ impl Segment {
             values,
             points: OnceLock::new(),
             sorted: OnceLock::new(),
+            texts: OnceLock::new(),
         }
     }
 
@@ -133,7 +136,19 @@ impl Segment {
 
     /// Whether [`sorted`](Segment::sorted) was asked before.
     pub(crate) fn is_in_order(&self) -> bool {
-        self.sorted.get().is_some()
+        self.sorted.get().is_some() || self.texts.get().is_some()
+    }
+
+    /// The rows by their texts, whose hashes `hash` gives the first time; rows without a text are
+    /// not among them.
+    pub(crate) fn texts(&self, hash: impl Fn(usize) -> Option<u32>) -> &Texts {
+        self.texts.get_or_init(|| {
+            let rows = (0..self.rows).zip(0_u16..);
+            Texts::new(
+                rows.filter_map(|(row, short)| Some((hash(row)?, short)))
+                    .collect(),
+            )
+        })
     }
 
     /// A segment in which the field is absent.
@@ -178,6 +193,7 @@ impl Segment {
                 .sorted
                 .get()
                 .map_or(0, |s| s.as_ref().map_or(0, Sorted::size))
+            + self.texts.get().map_or(0, Texts::size)
     }
 
     /// The segment as bytes.

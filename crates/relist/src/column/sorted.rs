@@ -88,6 +88,42 @@ impl Sorted {
     }
 }
 
+/// The rows of a segment of texts, by the hashes of their texts.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Texts {
+    hashes: Box<[u32]>,
+    rows: Box<[u16]>,
+}
+
+impl Texts {
+    pub(super) fn new(mut found: Vec<(u32, u16)>) -> Self {
+        found.sort_unstable();
+        let (hashes, rows): (Vec<u32>, Vec<u16>) = found.into_iter().unzip();
+        Texts {
+            hashes: hashes.into(),
+            rows: rows.into(),
+        }
+    }
+
+    /// The hash that texts are found by.
+    pub(crate) fn hash(text: &str) -> u32 {
+        let hash = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
+        u32::try_from(hash >> 32).unwrap_or(0)
+    }
+
+    /// The rows whose text has this hash: all that are the text, and hardly any other.
+    pub(crate) fn rows(&self, hash: u32) -> &[u16] {
+        let start = self.hashes.partition_point(|own| *own < hash);
+        let end = self.hashes.partition_point(|own| *own <= hash);
+        self.rows.get(start..end).unwrap_or_default()
+    }
+
+    /// The bytes it takes in memory.
+    pub(super) fn size(&self) -> usize {
+        self.rows.len() * 6
+    }
+}
+
 impl Segment {
     /// The rows whose code is this one, ascending.
     pub(crate) fn rows_of_code<'s>(&'s self, codes: &[u16], code: u16) -> Option<&'s [u16]> {

@@ -5,7 +5,9 @@
 //! shows that nothing can pass are skipped.
 
 use super::table::{Table, View, value_of};
-use crate::column::{Dictionary, Mask, Numbers, SEGMENT_ROWS, Segment, Unit, Values, on_all_cores};
+use crate::column::{
+    Dictionary, Mask, Numbers, SEGMENT_ROWS, Segment, Texts, Unit, Values, on_all_cores,
+};
 use crate::error::Result;
 use crate::odata::{CompareOp, Conjunct, FieldTest, GeoBox, GeoField, Predicate};
 use crate::record::Cell;
@@ -49,6 +51,8 @@ struct Step<'p> {
     range: Option<Range>,
     /// Which codes pass, where the column has a dictionary.
     codes: Codes,
+    /// The hash of the text that a text is to equal.
+    text: Option<u32>,
     /// Whether an absent value or null passes.
     null_passes: bool,
     /// Whether to look for its rows by sorted access.
@@ -324,10 +328,16 @@ impl<'p> Step<'p> {
         } else {
             Codes::None
         };
+        let text = match conjunct.test {
+            FieldTest::Compare(CompareOp::Eq, Value::String(text)) if ty == FieldType::String => {
+                Some(Texts::hash(text))
+            }
+            _ => None,
+        };
         let pointed = match (&codes, &range) {
             (Codes::One(_), _) => true,
             (Codes::None, Some(range)) => range.op != CompareOp::Ne,
-            _ => false,
+            _ => text.is_some(),
         };
         let sorted = pointed && view.table.is_sorted(conjunct.field, column)?;
         Ok(Some(Step {
@@ -336,6 +346,7 @@ impl<'p> Step<'p> {
             conjunct,
             range,
             codes,
+            text,
             null_passes,
             sorted,
         }))
@@ -351,6 +362,13 @@ impl<'p> Step<'p> {
             (Values::Codes(codes), Codes::One(code), _) => segment.rows_of_code(codes, *code),
             (Values::Numbers(numbers), _, Some(range)) if range.unit == numbers.unit => {
                 segment.rows_within(&numbers.values, range.bounds(numbers.scale))
+            }
+            (Values::Bytes { .. }, ..) => {
+                let hash = |row| match value_of(segment, &Dictionary::default(), row, &self.ty) {
+                    Some(Value::String(text)) => Some(Texts::hash(&text)),
+                    _ => None,
+                };
+                Some(segment.texts(hash).rows(self.text?))
             }
             _ => None,
         }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::format::{TableId, decode, encode};
 use super::tables as t;
 use super::{Snapshot, WriteTxn, engine};
+use crate::column::Values;
 use crate::error::{Error, Result};
 use crate::schema::{FieldId, Resource};
 
@@ -63,7 +64,64 @@ pub struct Index {
     pub declared: bool,
 }
 
+/// What an index holds, which follows from the values there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IndexKind {
+    /// No value.
+    Empty,
+    /// Numbers, dates, instants: found by equality and by range, and in order.
+    Numbers,
+    /// Values that repeat: found by equality.
+    Codes,
+    /// Texts that do not: found by equality.
+    Texts,
+    /// Some of these, by segment.
+    Mixed,
+    /// Texts too long to be kept as columns: not found by an index.
+    Records,
+}
+
+impl IndexKind {
+    /// The word printed for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            IndexKind::Empty => "empty",
+            IndexKind::Numbers => "numbers",
+            IndexKind::Codes => "codes",
+            IndexKind::Texts => "texts",
+            IndexKind::Mixed => "mixed",
+            IndexKind::Records => "records",
+        }
+    }
+}
+
 impl Snapshot {
+    /// What the index of a field holds.
+    ///
+    /// # Errors
+    /// [`Error::UnknownResource`]; [`Error::Corrupt`] where the column cannot be read.
+    pub fn index_kind(&self, resource: &str, field: FieldId) -> Result<IndexKind> {
+        let id = self.catalog().require(resource)?;
+        let column = self.column(id, field)?;
+        let kinds = column
+            .segments
+            .iter()
+            .flatten()
+            .map(|segment| match &segment.values {
+                Values::Absent => IndexKind::Empty,
+                Values::Numbers(_) => IndexKind::Numbers,
+                Values::Codes(_) => IndexKind::Codes,
+                Values::Bytes { .. } => IndexKind::Texts,
+                Values::Elsewhere => IndexKind::Records,
+            });
+        Ok(kinds.fold(IndexKind::Empty, |all, one| match (all, one) {
+            (IndexKind::Empty, one) => one,
+            (all, IndexKind::Empty) => all,
+            (all, one) if all == one => all,
+            _ => IndexKind::Mixed,
+        }))
+    }
+
     /// The indexed fields of a resource, in the order of their ids.
     ///
     /// # Errors

@@ -39,7 +39,7 @@ pub use changelog::{Cause, Change, FieldChange, Operation};
 pub(crate) use columns::Column;
 pub(crate) use field_changes::{EventRef, Origin, each_event, ends_early};
 pub(crate) use head::Head;
-pub use indexes::Index;
+pub use indexes::{Index, IndexKind};
 pub(crate) use media::MediaPlace;
 pub use media::{HeldFile, MediaEntry, MediaItem, MediaKind, MediaList, MediaState};
 pub use report::{
