@@ -15,6 +15,7 @@ mod field_changes;
 mod format;
 mod guarded;
 mod head;
+mod indexes;
 mod media;
 mod past;
 mod pieces;
@@ -39,8 +40,10 @@ pub(crate) use catalog::{Catalog, MAX_FIELDS, share, wider};
 pub use changelog::{Cause, Change, FieldChange, Operation};
 pub(crate) use columns::Column;
 pub use disk::Disk;
+pub(crate) use field_changes::{EventRef, Origin, each_event, ends_early};
 pub use guarded::panic_becomes_error;
 pub(crate) use head::Head;
+pub use indexes::{Index, IndexKind};
 pub(crate) use media::MediaPlace;
 pub use media::{HeldFile, MediaEntry, MediaItem, MediaKind, MediaList, MediaState};
 pub use report::{
