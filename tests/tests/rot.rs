@@ -91,7 +91,8 @@ fn ask(snapshot: &Snapshot, last: u64) -> Answers {
         };
         let found = snapshot.query(query, &context);
         let found = found.map(|found| found.rows.iter().map(json).collect());
-        put(format!("query {query:?} at {at}"), found);
+        let text = query.filter.as_ref().map(|filter| filter.text.clone());
+        put(format!("query {text:?} at {at}"), found);
     }
     out
 }
@@ -147,14 +148,14 @@ struct Tally {
 }
 
 /// What is wrong with answers: some are errors, some lack something.
-fn judge(answers: &Answers, truth: &Answers) -> (bool, Option<String>) {
+fn judge(at: usize, answers: &Answers, truth: &Answers) -> (bool, Option<String>) {
     let (mut error, mut lacks) = (false, None);
     for ((name, answer), (_, expected)) in answers.iter().zip(truth) {
         let expected = expected.as_ref().unwrap();
         match answer {
             Ok(answer) => {
                 let other = answer.iter().find(|line| !expected.contains(line));
-                assert_eq!(other, None, "{name} never was answered so");
+                assert_eq!(other, None, "byte {at}: {name} never was answered so");
                 if answer != expected {
                     lacks = Some(format!("{name}: {} of {}", answer.len(), expected.len()));
                 }
@@ -196,7 +197,7 @@ fn a_bit_that_flips_is_an_error_or_nothing_and_never_another_value() {
             }
             Err(other) => panic!("byte {at}: {other:?}"),
         };
-        let (error, lacks) = judge(&ask(&snapshot, last), &truth);
+        let (error, lacks) = judge(at, &ask(&snapshot, last), &truth);
         drop(snapshot);
         match lacks {
             Some(what) => {

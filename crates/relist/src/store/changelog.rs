@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::field_changes::Origin;
 use super::format::{TableId, corrupt, seal, unseal};
 use crate::diff::FieldDiff;
 use crate::error::Result;
@@ -125,6 +126,15 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// What it shares with the other changes of its transaction.
+    pub(super) fn origin(&self) -> Origin {
+        Origin {
+            observed: self.observed,
+            cause: self.cause,
+            run: self.run,
+        }
+    }
+
     pub(super) fn encode(&self, sequence: u64) -> Vec<u8> {
         let mut out = vec![self.operation as u8, self.cause as u8];
         put_u64(&mut out, self.run);

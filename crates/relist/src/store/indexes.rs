@@ -148,6 +148,19 @@ impl Snapshot {
         Ok(field.is_some_and(|field| declared.holds(&resource.name, &field.name)))
     }
 
+    /// Copies what was declared into another store.
+    pub(super) fn copy_indexes(&self, to: &WriteTxn) -> Result<()> {
+        let Ok(declared) = self.declared_indexes() else {
+            // Then those there are by default are there again.
+            return Ok(());
+        };
+        let value = encode((TableId::Meta, META_INDEXES), declared)?;
+        let mut meta = to.txn.open_table(t::META).map_err(engine)?;
+        meta.insert(META_INDEXES, value.as_slice())
+            .map_err(engine)?;
+        Ok(())
+    }
+
     fn declared_indexes(&self) -> Result<&Indexes> {
         if let Some(read) = self.indexes.get() {
             return Ok(read);

@@ -19,6 +19,7 @@ mod indexes;
 mod media;
 mod past;
 mod pieces;
+mod repair;
 mod report;
 mod snapshot;
 mod tables;
@@ -46,6 +47,7 @@ pub(crate) use head::Head;
 pub use indexes::{Index, IndexKind};
 pub(crate) use media::MediaPlace;
 pub use media::{HeldFile, MediaEntry, MediaItem, MediaKind, MediaList, MediaState};
+pub use repair::Repaired;
 pub use report::{
     Checkpoint, Misfit, Outcome, Position, QUARANTINE_BYTES, Quarantined, RunKind, RunReport,
     SyncState, Tombstone, Walk, WalkPosition,
@@ -144,11 +146,7 @@ impl Store {
                 io::ErrorKind::AlreadyExists.into(),
             ));
         }
-        // A name of its own: another process may be creating a store here at this moment.
-        let number = CREATED.fetch_add(1, Ordering::Relaxed);
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(format!(".new-{}-{number}", std::process::id()));
-        let temporary = PathBuf::from(temporary);
+        let temporary = temporary_name(path);
         let made = make(&temporary, path, created);
         // Linked to its place or a failure: the temporary name has no use any more.
         let removed = std::fs::remove_file(&temporary);
@@ -374,14 +372,46 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// Makes a store under a temporary name, whole and durable, and gives it its own name.
-fn make(temporary: &Path, path: &Path, created: Timestamp) -> Result<()> {
-    let file = create_private(temporary).map_err(|e| io_error(path, "cannot create", e))?;
-    let database = Database::new(|| builder().create(temporary)).map_err(engine)?;
+/// A name of its own beside a file: another process may be making one at this moment, too.
+fn temporary_name(path: &Path) -> PathBuf {
+    let number = CREATED.fetch_add(1, Ordering::Relaxed);
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".new-{}-{number}", std::process::id()));
+    PathBuf::from(temporary)
+}
+
+/// Makes an empty store, whole and durable.
+fn make_at(path: &Path, created: Timestamp) -> Result<File> {
+    let file = create_private(path).map_err(|e| io_error(path, "cannot create", e))?;
+    let database = Database::new(|| builder().create(path)).map_err(engine)?;
     initialise(&database, created)?;
     database.close().map_err(engine)?;
-    file.sync_all()
-        .map_err(|e| io_error(temporary, "cannot sync", e))?;
+    let synced = file.sync_all();
+    synced.map_err(|e| io_error(path, "cannot sync", e))?;
+    Ok(file)
+}
+
+/// Puts a file in the place of another, which is kept under the name that is returned.
+fn exchange(temporary: &Path, path: &Path) -> Result<PathBuf> {
+    let mut number = 1;
+    let kept = loop {
+        let mut kept = path.as_os_str().to_owned();
+        kept.push(format!(".damaged-{number}"));
+        let kept = PathBuf::from(kept);
+        match std::fs::hard_link(path, &kept) {
+            Ok(()) => break kept,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            Err(e) => return Err(io_error(&kept, "cannot keep the damaged file as", e)),
+        }
+    };
+    std::fs::rename(temporary, path).map_err(|e| io_error(path, "cannot replace", e))?;
+    sync_parent(path).map_err(|e| io_error(path, "cannot sync the folder of", e))?;
+    Ok(kept)
+}
+
+/// Makes a store under a temporary name, whole and durable, and gives it its own name.
+fn make(temporary: &Path, path: &Path, created: Timestamp) -> Result<()> {
+    make_at(temporary, created)?;
     // A hard link does not replace: of two processes that create at once, one wins.
     std::fs::hard_link(temporary, path)
         .or_else(|e| match e.kind() {

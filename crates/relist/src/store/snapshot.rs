@@ -782,7 +782,7 @@ impl BodyReader<'_> {
 }
 
 /// The last sequence of a moment, and that of the moment before.
-fn instant_of(at: i64, value: &[u8]) -> Result<(u64, u64)> {
+pub(super) fn instant_of(at: i64, value: &[u8]) -> Result<(u64, u64)> {
     let short = || corrupt(TableId::Instants, "a short entry");
     let place = (TableId::Instants, at.to_be_bytes());
     let (sequence, rest) = unseal((place.0, place.1.as_slice()), value)?

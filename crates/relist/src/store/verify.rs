@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 use super::bodies::{BlockHeader, unpack};
 use super::changelog::{Entry, Operation};
 use super::guarded::ReadableTable as _;
-use super::snapshot::{BodyReader, Snapshot, past};
+use super::snapshot::{BodyReader, Snapshot, instant_of, past};
 use super::tables as t;
 use super::write::missing_row;
-use super::{Head, engine};
+use super::{Head, MediaState, engine};
 use crate::diff::canonical_hash;
 use crate::error::Result;
 use crate::record::Cell;
@@ -74,6 +74,8 @@ impl Snapshot {
         self.check_columns(&mut report)?;
         self.check_field_changes(&mut report)?;
         self.check_positions(&mut report);
+        self.check_moments(&mut report)?;
+        self.check_values(&mut report);
         Ok(report)
     }
 
@@ -134,6 +136,57 @@ impl Snapshot {
                 }
             }
             Err(e) => report.problem(format!("positions: {e}")),
+        }
+    }
+
+    /// The moments follow one another, to the end of the log.
+    fn check_moments(&self, report: &mut VerifyReport) -> Result<()> {
+        let instants = self.txn.open_table(t::INSTANTS).map_err(engine)?;
+        let mut last = 0;
+        for item in instants.range::<i64>(..).map_err(engine)? {
+            let (at, value) = item.map_err(engine)?;
+            match instant_of(at.value(), value.value()) {
+                Ok((sequence, before)) if before == last && sequence > last => last = sequence,
+                Ok(_) => report.problem(format!("instants: {} does not follow", at.value())),
+                Err(e) => report.problem(format!("instants: {}: {e}", at.value())),
+            }
+        }
+        if last != self.counters.sequence {
+            report.problem(format!("instants: they end at {last}"));
+        }
+        Ok(())
+    }
+
+    /// What is read by nothing above can be read, too.
+    fn check_values(&self, report: &mut VerifyReport) {
+        let mut wanted = (0, 0);
+        let media = self.media(|entry| {
+            wanted.1 += u64::from(entry.state == MediaState::Wanted);
+            Ok(true)
+        });
+        let lists = self.media_lists(|list| {
+            wanted.0 += u64::from(list.due);
+            Ok(true)
+        });
+        let mut checked = vec![
+            ("media", media),
+            ("media lists", lists),
+            ("runs", self.runs(usize::MAX).map(drop)),
+            ("quarantine", self.quarantined().map(drop)),
+        ];
+        for resource in &self.schema().resources {
+            checked.push(("tombstones", self.tombstones(&resource.name).map(drop)));
+            checked.push(("checkpoints", self.checkpoint(&resource.name).map(drop)));
+        }
+        for (table, result) in checked {
+            if let Err(e) = result {
+                report.problem(format!("{table}: {e}"));
+            }
+        }
+        match self.media_due() {
+            Ok(due) if due == wanted => {}
+            Ok(due) => report.problem(format!("media due: {due:?} held, {wanted:?} found")),
+            Err(e) => report.problem(format!("media due: {e}")),
         }
     }
 

@@ -243,6 +243,11 @@ impl WriteTxn {
         self.run = run;
     }
 
+    /// The time and the run that changes are logged under from now on.
+    pub(super) fn set_origin(&mut self, observed: Timestamp, run: u64) {
+        (self.observed, self.run) = (observed, run);
+    }
+
     /// The time of this transaction, as the caller gave it.
     pub(crate) fn observed(&self) -> Timestamp {
         self.observed
@@ -533,7 +538,13 @@ impl WriteTxn {
     }
 
     /// Ends a current record, in the log and wherever it is looked up; gives the sequence.
-    fn end_record(&mut self, id: u16, key: &Key, head: &Head, entry: &Entry) -> Result<u64> {
+    pub(super) fn end_record(
+        &mut self,
+        id: u16,
+        key: &Key,
+        head: &Head,
+        entry: &Entry,
+    ) -> Result<u64> {
         self.counters.sequence += 1;
         let sequence = self.counters.sequence;
         add_live(&mut self.counters, id, -1);
@@ -582,7 +593,12 @@ impl WriteTxn {
         Ok(found.is_some())
     }
 
-    fn put_tombstone(&self, resource: u16, key: &Key, tombstone: &Tombstone) -> Result<()> {
+    pub(super) fn put_tombstone(
+        &self,
+        resource: u16,
+        key: &Key,
+        tombstone: &Tombstone,
+    ) -> Result<()> {
         let at = t::record_key(resource, key);
         let value = encode((TableId::Tombstones, at.as_slice()), tombstone)?;
         self.insert_sorted(t::TOMBSTONES, vec![(at, value)])
