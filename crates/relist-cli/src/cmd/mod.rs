@@ -45,7 +45,7 @@ pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Fail
         Command::Each(args) => each::run(app, &args),
         Command::Report(args) => runs::run(app, &args),
         Command::Status(args) => status::run(app, &args),
-        Command::Verify => verify::run(app),
+        Command::Verify(args) => verify::run(app, &args),
         Command::Compact => compact::run(app),
         Command::Doctor(args) => doctor::run(app, &args),
         Command::Index(args) => index::run(app, &args),

@@ -229,7 +229,7 @@ impl WriteTxn {
 }
 
 /// Adds fields to a set, a bit each; whether any of them is new.
-fn add_fields(set: &mut Vec<u8>, fields: &[u16]) -> bool {
+pub(super) fn add_fields(set: &mut Vec<u8>, fields: &[u16]) -> bool {
     let mut new = false;
     for field in fields.iter().filter(|field| **field < FIELDS) {
         let (at, bit) = (usize::from(*field) / 8, 1 << (field % 8));
@@ -244,7 +244,7 @@ fn add_fields(set: &mut Vec<u8>, fields: &[u16]) -> bool {
     new
 }
 
-fn has_field(set: &[u8], field: u16) -> bool {
+pub(super) fn has_field(set: &[u8], field: u16) -> bool {
     let byte = set.get(usize::from(field) / 8).copied().unwrap_or(0);
     field >= FIELDS || byte & (1 << (field % 8)) != 0
 }

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use super::columns::{add_fields, has_field};
 use super::format::{TableId, corrupt, seal, unseal};
-use super::guarded::{ReadableTable as _, Table};
+use super::guarded::{ReadOnlyTable, ReadableTable as _, Table};
 use super::tables as t;
 use super::{Cause, Operation, Snapshot, WriteTxn, engine};
 use crate::error::{Error, Result};
@@ -15,6 +16,8 @@ use crate::value::Timestamp;
 
 /// Whole records that come and go.
 pub(super) const PRESENCE: u16 = u16::MAX - 2;
+/// Which fields have changes at all.
+const CHANGED: u16 = u16::MAX - 4;
 /// An entry's chunk is closed when it has so many bytes: redb doubles what is just over 2^n.
 const CHUNK_BYTES: usize = 15_900;
 
@@ -166,6 +169,11 @@ pub(crate) fn ends_early() -> Error {
     corrupt(TableId::FieldChanges, "a chunk that ends early")
 }
 
+/// The set of fields that have changes.
+fn changed_of(key: &[u8], value: &[u8]) -> Result<Vec<u8>> {
+    unseal((TableId::FieldChanges, key), value).map(<[u8]>::to_vec)
+}
+
 fn a_chunk_is_missing() -> Error {
     corrupt(TableId::FieldChanges, "a chunk is missing")
 }
@@ -196,6 +204,22 @@ impl WriteTxn {
             return Ok(());
         }
         let mut table = self.txn.open_table(t::FIELD_CHANGES).map_err(engine)?;
+        let mut changed: BTreeMap<u16, Vec<u16>> = BTreeMap::new();
+        for (resource, field) in events.fields.keys() {
+            changed.entry(*resource).or_default().push(*field);
+        }
+        for (resource, fields) in changed {
+            let key = event_key(resource, CHANGED, u64::MAX);
+            let held = table.get(key.as_slice()).map_err(engine)?;
+            let held = held.map(|v| changed_of(&key, v.value())).transpose()?;
+            let (is_new, mut set) = (held.is_none(), held.unwrap_or_default());
+            if add_fields(&mut set, &fields) || is_new {
+                let value = seal((TableId::FieldChanges, key.as_slice()), set);
+                table
+                    .insert(key.as_slice(), value.as_slice())
+                    .map_err(engine)?;
+            }
+        }
         for ((resource, field), list) in events.fields {
             let end_key = event_key(resource, field, u64::MAX);
             let mut ended = match table.get(end_key.as_slice()).map_err(engine)? {
@@ -256,7 +280,7 @@ impl Snapshot {
         let end = event_key(resource, field, u64::MAX);
         // Each chunk says where the one before it ended, the last entry where they all end.
         let mut before: Option<u64> = None;
-        let mut ended = true;
+        let (mut ended, mut any) = (true, false);
         for entry in table
             .range(start.as_slice()..=end.as_slice())
             .map_err(engine)?
@@ -265,6 +289,7 @@ impl Snapshot {
             let bytes = unseal((TableId::FieldChanges, key.value()), value.value())?;
             let (previous, chunk) = bytes.split_first_chunk().ok_or_else(ends_early)?;
             let previous = u64::from_le_bytes(*previous);
+            any = true;
             // Where it is the first, none that is asked for may have come before it.
             if before.map_or(previous > after, |before| before != previous) {
                 return Err(a_chunk_is_missing());
@@ -281,10 +306,24 @@ impl Snapshot {
                 return Ok(());
             }
         }
-        if !ended {
+        if !ended || !any && self.has_changes(resource, field, &table)? {
             return Err(a_chunk_is_missing());
         }
         Ok(())
+    }
+
+    /// Whether a field has changes, as was noted when it got them.
+    fn has_changes(
+        &self,
+        resource: u16,
+        field: u16,
+        table: &ReadOnlyTable<t::Bytes, t::Bytes>,
+    ) -> Result<bool> {
+        let key = event_key(resource, CHANGED, u64::MAX);
+        match table.get(key.as_slice()).map_err(engine)? {
+            Some(value) => Ok(has_field(&changed_of(&key, value.value())?, field)),
+            None => Ok(self.slots(resource) > 0),
+        }
     }
 
     /// Calls `visit` with the comings and goings of records after a sequence, oldest first.

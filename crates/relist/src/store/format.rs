@@ -10,10 +10,10 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 
-/// The format this build writes.
-pub(super) const FORMAT: u32 = 3;
-/// The oldest format this build reads.
-pub(super) const FORMAT_OLDEST: u32 = 3;
+/// The format of the file that this build writes.
+pub const FORMAT: u32 = 3;
+/// The oldest format of a file that this build reads.
+pub const FORMAT_OLDEST: u32 = 3;
 
 /// The most bytes one metadata value may claim when it is read.
 const METADATA_LIMIT: usize = 64 << 20;

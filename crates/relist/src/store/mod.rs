@@ -15,6 +15,7 @@ mod field_changes;
 mod format;
 mod guarded;
 mod head;
+mod holder;
 mod indexes;
 mod media;
 mod past;
@@ -61,7 +62,7 @@ pub use write::{DeleteOutcome, WriteTxn};
 use crate::error::{Error, Result, StorageError};
 use crate::value::Timestamp;
 use bodies::Dictionaries;
-use format::{FORMAT, FORMAT_OLDEST};
+pub use format::{FORMAT, FORMAT_OLDEST};
 use guarded::{Database, ReadOnlyDatabase, ReadTransaction};
 
 /// Memory redb may use for pages: it bounds the process, the operating system caches the rest.
@@ -93,7 +94,11 @@ pub(crate) struct SharedCatalog {
 
 /// The open file. Snapshots share it: one may outlive its store.
 enum Engine {
-    Writer(Database),
+    /// The note goes before the lock does: no other process has left its own by then.
+    Writer {
+        _note: Option<holder::Holder>,
+        database: Database,
+    },
     Reader(ReadOnlyDatabase),
 }
 
@@ -170,8 +175,18 @@ impl Store {
     pub fn open(path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
         check_magic(path)?;
-        let database = Database::new(|| builder().open(path)).map_err(engine)?;
-        Store::start(Engine::Writer(database), path, None)
+        let database =
+            Database::new(|| builder().open(path)).map_err(|error| match engine(error) {
+                Error::Locked { .. } => Error::Locked {
+                    pid: holder::holder_of(path),
+                },
+                other => other,
+            })?;
+        let engine = Engine::Writer {
+            _note: Some(holder::Holder::leave(path)),
+            database,
+        };
+        Store::start(engine, path, None)
     }
 
     /// Opens a store for reading, also while another process writes to it.
@@ -221,7 +236,11 @@ impl Store {
         read.map_err(|e| io_error(Path::new(ON_DISK), "cannot read", e))?;
         is_magic(&magic, Path::new(ON_DISK))?;
         let database = on_disk(&disk).map_err(engine)?;
-        Store::start(Engine::Writer(database), Path::new(ON_DISK), Some(disk))
+        let engine = Engine::Writer {
+            _note: None,
+            database,
+        };
+        Store::start(engine, Path::new(ON_DISK), Some(disk))
     }
 
     fn start(engine: Engine, path: &Path, disk: Option<Arc<dyn Disk>>) -> Result<Store> {
@@ -243,7 +262,7 @@ impl Store {
             return Err(Error::Format { reason });
         }
         // A later writer keeps what this build does not know of.
-        if format > FORMAT && matches!(*store.engine, Engine::Writer(_)) {
+        if format > FORMAT && matches!(*store.engine, Engine::Writer { .. }) {
             let reason = format!(
                 "{name} is of format {format}: this build, of {FORMAT}, may read it and not write"
             );
@@ -277,7 +296,7 @@ impl Store {
     /// # Errors
     /// [`Error::Usage`] when the store was opened for reading.
     pub fn begin_write(&self, observed: Timestamp) -> Result<WriteTxn> {
-        let Engine::Writer(database) = self.engine.as_ref() else {
+        let Engine::Writer { database, .. } = self.engine.as_ref() else {
             return Err(Error::Usage(
                 "the store was opened for reading only".to_owned(),
             ));
@@ -296,7 +315,7 @@ impl Store {
                 "a snapshot of the store is still held".to_owned(),
             ));
         };
-        let Engine::Writer(database) = engine_of_one else {
+        let Engine::Writer { database, .. } = engine_of_one else {
             return Err(Error::Usage(
                 "the store was opened for reading only".to_owned(),
             ));
@@ -319,7 +338,7 @@ impl Store {
     /// [`Error::Usage`] when opened for reading, or while a snapshot is held.
     pub fn compact(&mut self) -> Result<u64> {
         let before = self.size()?;
-        let Some(Engine::Writer(database)) = Arc::get_mut(&mut self.engine) else {
+        let Some(Engine::Writer { database, .. }) = Arc::get_mut(&mut self.engine) else {
             return Err(Error::Usage(
                 "the store was opened for reading only, or a snapshot of it is held".to_owned(),
             ));
@@ -339,7 +358,7 @@ impl Store {
 
     fn begin_read(&self) -> Result<ReadTransaction> {
         match self.engine.as_ref() {
-            Engine::Writer(database) => database.begin_read().map_err(engine),
+            Engine::Writer { database, .. } => database.begin_read().map_err(engine),
             Engine::Reader(database) => database.begin_read().map_err(engine),
         }
     }
