@@ -134,6 +134,12 @@ impl Segment {
         sorted.as_ref()
     }
 
+    /// The point of a row, where [`points`](Segment::points) was asked before and there is one.
+    pub(crate) fn known_point(&self, row: usize) -> Option<GeoPoint> {
+        let point = self.points.get()?.get(row)?;
+        (!point.latitude.is_nan()).then_some(*point)
+    }
+
     /// Whether [`sorted`](Segment::sorted) was asked before.
     pub(crate) fn is_in_order(&self) -> bool {
         self.sorted.get().is_some() || self.texts.get().is_some()

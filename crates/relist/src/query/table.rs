@@ -317,6 +317,11 @@ pub(super) fn value_of<'c>(
     row: usize,
     ty: &FieldType,
 ) -> Option<Value<'c>> {
+    if *ty == FieldType::GeoPoint
+        && let Some(point) = segment.known_point(row)
+    {
+        return Some(Value::GeoPoint(point));
+    }
     let cell = match &segment.values {
         Values::Absent | Values::Elsewhere => return None,
         Values::Numbers(numbers) => {
