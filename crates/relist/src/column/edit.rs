@@ -19,6 +19,26 @@ pub(crate) struct Edit<'a> {
     pub(crate) cell: &'a [u8],
 }
 
+impl Segment {
+    /// The segment with codes of its dictionary in some rows; `None` where it holds other things.
+    pub(crate) fn with_codes(&self, rows: &[(u16, u16)]) -> Option<Segment> {
+        let Values::Codes(codes) = &self.values else {
+            return None;
+        };
+        let mut codes = codes.clone();
+        for (row, code) in rows {
+            let row = usize::from(*row);
+            if row >= codes.len() {
+                codes.resize(row + 1, super::ABSENT);
+            }
+            *codes.get_mut(row)? = *code;
+        }
+        let rows = codes.len().max(self.rows);
+        codes.resize(rows, super::ABSENT);
+        Some(Segment::new(rows, Values::Codes(codes)))
+    }
+}
+
 /// As [`edited`], where neither the layout changes nor the dictionary; `None` otherwise.
 pub(crate) fn edited_in_place(
     old: &Segment,

@@ -9,11 +9,11 @@ use crate::column::{
     Dictionary, Mask, Numbers, SEGMENT_ROWS, Segment, Texts, Unit, Values, on_all_cores,
 };
 use crate::error::Result;
-use crate::odata::{CompareOp, Conjunct, FieldTest, GeoBox, GeoField, Predicate};
+use crate::odata::{Circle, CompareOp, Conjunct, FieldTest, GeoBox, GeoField, Predicate};
 use crate::record::Cell;
 use crate::record::codec::Reader;
 use crate::schema::{FieldId, FieldType};
-use crate::value::{Decimal, Value};
+use crate::value::{Decimal, GeoPoint, Value};
 
 /// The rows of each segment that pass, and what it took.
 #[derive(Debug, Default)]
@@ -51,6 +51,8 @@ struct Step<'p> {
     range: Option<Range>,
     /// Which codes pass, where the column has a dictionary.
     codes: Codes,
+    /// The circle that a point is to be in.
+    circle: Option<Circle>,
     /// The hash of the text that a text is to equal.
     text: Option<u32>,
     /// Whether an absent value or null passes.
@@ -121,12 +123,7 @@ impl Near {
                 else {
                     return;
                 };
-                let points = segment.points(|row| {
-                    match value_of(segment, dictionary, row, &FieldType::GeoPoint)? {
-                        Value::GeoPoint(point) => Some(point),
-                        _ => None,
-                    }
-                });
+                let points = points_of(segment, dictionary);
                 let (least, greatest) = (self.found.least, self.found.greatest);
                 mask.retain(points, |p| {
                     (p.latitude >= least.latitude)
@@ -153,6 +150,16 @@ impl Near {
             }
         }
     }
+}
+
+/// The points of a segment's rows.
+fn points_of<'s>(segment: &'s Segment, dictionary: &Dictionary) -> &'s [GeoPoint] {
+    segment.points(
+        |row| match value_of(segment, dictionary, row, &FieldType::GeoPoint)? {
+            Value::GeoPoint(point) => Some(point),
+            _ => None,
+        },
+    )
 }
 
 /// Which codes pass.
@@ -340,12 +347,16 @@ impl<'p> Step<'p> {
             _ => text.is_some(),
         };
         let sorted = pointed && view.table.is_sorted(conjunct.field, column)?;
+        let circle = (ty == FieldType::GeoPoint)
+            .then(|| conjunct.circle())
+            .flatten();
         Ok(Some(Step {
             at,
             ty,
             conjunct,
             range,
             codes,
+            circle,
             text,
             null_passes,
             sorted,
@@ -507,6 +518,13 @@ impl<'p> Step<'p> {
 
     /// Asks of each row.
     fn keep_each(&self, segment: &Segment, dictionary: &Dictionary, mask: &mut Mask) {
+        if let Some(circle) = &self.circle {
+            let points = points_of(segment, dictionary);
+            return mask.filter(|row| {
+                let told = points.get(row).and_then(|point| circle.holds(*point));
+                told.unwrap_or_else(|| self.accepts(segment, dictionary, row))
+            });
+        }
         mask.filter(|row| self.accepts(segment, dictionary, row));
     }
 }
