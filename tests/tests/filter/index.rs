@@ -171,6 +171,9 @@ fn texts_that_do_not_repeat_are_found_by_equality() {
     );
 }
 
+/// Whether a name passes.
+type Test = fn(&str) -> bool;
+
 #[test]
 fn a_large_dictionary_is_asked_as_it_is_met() {
     let folder = tempfile::tempdir().unwrap();
@@ -188,7 +191,7 @@ fn a_large_dictionary_is_asked_as_it_is_met() {
     apply(&store, 1, &held);
     let snapshot = store.snapshot().unwrap();
     let name = |l: &Json| l["StreetName"].as_str().unwrap().to_owned();
-    let tests: [(&str, fn(&str) -> bool); 5] = [
+    let tests: [(&str, Test); 5] = [
         ("contains(StreetName,'77')", |n| n.contains("77")),
         ("startswith(StreetName,'29')", |n| n.starts_with("29")),
         ("StreetName eq '1234 Mill'", |n| n == "1234 Mill"),
