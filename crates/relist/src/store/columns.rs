@@ -364,6 +364,10 @@ pub(super) struct ColumnCache {
     held: Mutex<Held>,
 }
 
+/// How often a column is asked for a few rows before it is read.
+const MISSES: u32 = 16;
+/// The most slots of a resource whose columns are read for a few rows.
+const SMALL_SLOTS: u32 = 500_000;
 /// The most cells of a dictionary that is read to be searched, too.
 const INDEXED_CELLS: usize = 4_096;
 
@@ -371,6 +375,8 @@ const INDEXED_CELLS: usize = 4_096;
 struct Held {
     columns: HashMap<(u16, u16), HeldColumn>,
     live: HashMap<u16, (u64, Arc<Vec<Mask>>)>,
+    /// How often a column that is not held would have been of use for a few rows.
+    missed: HashMap<(u16, u16), u32>,
     clock: u64,
 }
 
@@ -391,6 +397,17 @@ impl ColumnCache {
         let found = held.columns.get_mut(&key)?;
         found.used = clock;
         Some((found.sequence, Arc::clone(&found.column)))
+    }
+
+    /// Whether a column is held, or is worth reading now.
+    fn is_at_hand(&self, key: (u16, u16), small: bool) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.columns.contains_key(&key) {
+            return true;
+        }
+        let missed = held.missed.entry(key).or_default();
+        *missed += 1;
+        small && *missed > MISSES
     }
 
     /// Keeps a column, unless a later one is held; forgets what was not used for longest.
@@ -437,6 +454,13 @@ impl Snapshot {
     /// The column of a field.
     pub(crate) fn column(&self, resource: u16, field: FieldId) -> Result<Arc<Column>> {
         self.column_by_id(resource, field.0)
+    }
+
+    /// Whether a field's column is in memory, or is worth reading for a few rows: it was asked for
+    /// often, and the resource is small enough for many of them.
+    pub(crate) fn is_at_hand(&self, resource: u16, field: FieldId) -> bool {
+        let small = self.slots(resource) <= SMALL_SLOTS;
+        self.cache.is_at_hand((resource, field.0), small)
     }
 
     /// The column of row numbers.
