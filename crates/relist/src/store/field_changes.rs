@@ -98,8 +98,39 @@ pub(crate) struct EventRef<'a> {
     pub(crate) new: &'a [u8],
 }
 
+impl EventRef<'_> {
+    /// The same, with cells of its own.
+    pub(super) fn to_owned(self) -> FieldEvent {
+        FieldEvent {
+            sequence: self.sequence,
+            slot: self.slot,
+            operation: self.operation,
+            value_changed: self.value_changed,
+            source_time: self.source_time,
+            observed: self.observed,
+            previous: self.previous.to_vec(),
+            new: self.new.to_vec(),
+        }
+    }
+}
+
+/// Events of one transaction and field as a chunk; empty of none.
+pub(super) fn chunk(events: &[FieldEvent]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let Some(first) = events.first() else {
+        return out;
+    };
+    put_signed(&mut out, i128::from(first.observed.0));
+    let mut last = 0;
+    for event in events {
+        encode(event, last, &mut out);
+        last = event.sequence;
+    }
+    out
+}
+
 /// Calls `visit` with each event of a chunk behind `after`; `None` when the bytes are no chunk.
-fn each<'a>(
+pub(super) fn each<'a>(
     bytes: &'a [u8],
     after: u64,
     visit: &mut impl FnMut(EventRef<'a>) -> Result<()>,

@@ -143,7 +143,8 @@ impl Snapshot {
                 slot: entry.slot,
                 times: (entry.source_time, entry.observed),
             };
-            if !matches!(entry.operation, Operation::Update | Operation::Schema) {
+            let silent = [Operation::Update, Operation::Schema, Operation::Purge];
+            if !silent.contains(&entry.operation) {
                 logged.add(at, super::field_changes::PRESENCE, &[], &[]);
             }
             for change in &entry.fields {
