@@ -16,10 +16,7 @@ const PAGE: usize = 200;
 const DAY: i64 = 86_400_000_000;
 
 fn keys(resource: &str, keys: &[Key]) -> Scope {
-    Scope::Keys {
-        resource: resource.to_owned(),
-        keys: keys.to_vec(),
-    }
+    Scope::Records(BTreeMap::from([(resource.to_owned(), keys.to_vec())]))
 }
 
 /// How often a text stands in a file.

@@ -39,13 +39,8 @@ const REMOVED: &str = "(removed by a purge)";
 /// What is to be purged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// Records of one resource, with what belongs to them in the others.
-    Keys {
-        /// The resource.
-        resource: String,
-        /// Their keys.
-        keys: Vec<Key>,
-    },
+    /// Records, each with its resource, and with what belongs to them in the other resources.
+    Records(BTreeMap<String, Vec<Key>>),
     /// All records of one resource, and how far its replication has come.
     Resource(String),
     /// Everything but the schema.
@@ -174,6 +169,20 @@ impl Snapshot {
         found.map_or(Ok(false), |bytes| decode(TableId::Meta, bytes.value()))
     }
 
+    /// The deleted records of a resource whose deletion every watcher has delivered, or that are
+    /// deleted since before `before`: what a licence that forbids keeping them asks to purge. With
+    /// them go the keys that were only ever seen as deleted; of these alone there is none.
+    pub fn revoked(&self, resource: &str, before: Timestamp) -> Result<Vec<Key>> {
+        let told = self.positions()?.into_iter().map(|(_, at)| at.sequence);
+        let told = told.min().unwrap_or(u64::MAX);
+        let mut out = self.tombstones(resource)?;
+        out.retain(|(_, tombstone)| tombstone.sequence <= told || tombstone.observed < before);
+        if out.iter().all(|(_, tombstone)| tombstone.sequence == 0) {
+            out.clear();
+        }
+        Ok(out.into_iter().map(|(key, _)| key).collect())
+    }
+
     /// The records that a scope names, by resource.
     fn parts(&self, scope: &Scope) -> Result<Parts> {
         let all = 0..self.schema().resources.len();
@@ -182,18 +191,23 @@ impl Snapshot {
             Scope::Rest => Parts::new(),
             Scope::All => all.map(|id| (id, None)).collect(),
             Scope::Resource(name) => Parts::from([(self.catalog().require(name)?, None)]),
-            Scope::Keys { resource, keys } => {
-                let own = self.catalog().require(resource)?;
-                let texts: HashSet<String> = keys.iter().map(ToString::to_string).collect();
-                let mut parts = Parts::new();
-                for id in all.filter(|id| *id != own) {
-                    let children = self.children(id, resource, &texts)?;
-                    if !children.is_empty() {
-                        parts.insert(id, Some(children));
+            Scope::Records(records) => {
+                let mut parts: BTreeMap<u16, BTreeSet<Key>> = BTreeMap::new();
+                for (resource, keys) in records {
+                    let own = self.catalog().require(resource)?;
+                    let texts: HashSet<String> = keys.iter().map(ToString::to_string).collect();
+                    for id in all.clone().filter(|id| *id != own) {
+                        let children = self.children(id, resource, &texts)?;
+                        if !children.is_empty() {
+                            parts.entry(id).or_default().extend(children);
+                        }
                     }
+                    parts.entry(own).or_default().extend(keys.iter().cloned());
                 }
-                parts.insert(own, Some(keys.iter().cloned().collect()));
                 parts
+                    .into_iter()
+                    .map(|(id, keys)| (id, Some(keys)))
+                    .collect()
             }
         })
     }
