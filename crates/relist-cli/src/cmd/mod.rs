@@ -12,6 +12,7 @@ mod export;
 mod get;
 mod groups;
 mod history;
+mod index;
 mod ingest;
 mod init;
 mod media;
@@ -54,6 +55,7 @@ pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Fail
         Command::Prune(args) => prune::run(app, &args),
         Command::Purge(args) => purge::run(app, &args),
         Command::Doctor(args) => doctor::run(app, &args),
+        Command::Index(args) => index::run(app, &args),
         Command::Quarantine(args) => quarantine::run(app, &args),
         Command::Export(args) => export::run(app, &args),
         Command::Schedule(args) => schedule::run(app, &args),

@@ -15,15 +15,17 @@ mod job;
 mod number;
 mod pack;
 mod segment;
+mod sorted;
 
 pub(crate) use bits::Mask;
 use dictionary::ABSENT;
 pub(crate) use dictionary::Dictionary;
-pub(crate) use edit::{Edit, edited};
+pub(crate) use edit::{Edit, edited, edited_in_place};
 pub(crate) use erase::without;
 pub(crate) use job::{FieldDone, FieldJob, SegmentJob, edit_all, on_all_cores};
 pub(crate) use number::{Form, Unit};
 pub(crate) use segment::{Numbers, Segment, Values, slice_of};
+pub(crate) use sorted::{Sorted, Texts};
 
 /// Slots a segment covers. Part of the file format.
 pub(crate) const SEGMENT_ROWS: u32 = 8_192;

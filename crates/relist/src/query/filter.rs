@@ -5,7 +5,9 @@
 //! shows that nothing can pass are skipped.
 
 use super::table::{Table, View, value_of};
-use crate::column::{Dictionary, Mask, Numbers, SEGMENT_ROWS, Segment, Unit, Values, on_all_cores};
+use crate::column::{
+    Dictionary, Mask, Numbers, SEGMENT_ROWS, Segment, Texts, Unit, Values, on_all_cores,
+};
 use crate::error::Result;
 use crate::odata::{CompareOp, Conjunct, FieldTest, GeoBox, GeoField, Predicate};
 use crate::record::Cell;
@@ -19,8 +21,10 @@ pub(super) struct Selection {
     pub(super) masks: Vec<Mask>,
     /// Segments no row of which was looked at.
     pub(super) skipped: u64,
-    /// Rows of the others.
+    /// Rows of the others that were looked at.
     pub(super) examined: u64,
+    /// The fields whose indexes were asked.
+    pub(super) indexes: Vec<FieldId>,
 }
 
 impl Selection {
@@ -47,9 +51,18 @@ struct Step<'p> {
     range: Option<Range>,
     /// Which codes pass, where the column has a dictionary.
     codes: Codes,
+    /// The hash of the text that a text is to equal.
+    text: Option<u32>,
     /// Whether an absent value or null passes.
     null_passes: bool,
+    /// Whether to look for its rows by sorted access.
+    sorted: bool,
 }
+
+/// A segment of which fewer rows than one in so many can pass is asked row by row.
+const NARROW: usize = 16;
+/// So many rows in all are asked by one core as fast as by several.
+const FEW: usize = 20_000;
 
 /// The box of a condition on geography: what is outside of it passes nowhere.
 struct Near {
@@ -164,25 +177,40 @@ pub(super) fn select(table: &Table<'_>, predicate: Option<&Predicate>) -> Result
             masks: table.live.as_ref().clone(),
             skipped: u64::from(table.segments()),
             examined: 0,
+            indexes: Vec::new(),
         });
     };
     let view = table.view(predicate.fields())?;
     let near = Near::new(predicate, &view);
     let conjuncts = predicate.conjuncts();
     let complete = predicate.is_split();
-    let mut steps: Vec<Step<'_>> = conjuncts
-        .into_iter()
-        .filter_map(|conjunct| Step::new(conjunct, &view))
-        .collect();
+    let mut steps: Vec<Step<'_>> = Vec::new();
+    for conjunct in conjuncts {
+        steps.extend(Step::new(conjunct, &view)?);
+    }
     // The cheapest and the most telling first.
     steps.sort_by_key(Step::cost);
     let segments: Vec<u32> = (0..table.segments()).collect();
-    let done = on_all_cores(segments, |segment| {
-        let residual = (!complete).then_some(predicate);
-        select_segment(&view, segment, (&near, &steps), residual)
-    });
+    let residual = (!complete).then_some(predicate);
+    let narrow = candidates(&view, &segments, &steps);
+    let of = |segment: u32| {
+        let few = narrow.get(segment as usize).copied().flatten();
+        select_segment(&view, segment, (&near, &steps, few), residual)
+    };
+    let rows: Option<usize> = narrow.iter().map(|rows| rows.map(<[u16]>::len)).sum();
+    let done = match rows {
+        Some(rows) if rows < FEW => segments.into_iter().map(of).collect(),
+        _ => on_all_cores(segments, of),
+    };
     table.all_read()?;
-    let mut out = Selection::default();
+    let mut out = Selection {
+        indexes: steps
+            .iter()
+            .filter(|step| step.sorted)
+            .map(|step| step.conjunct.field)
+            .collect(),
+        ..Selection::default()
+    };
     for (mask, examined) in done {
         out.skipped += u64::from(examined == 0);
         out.examined += examined;
@@ -191,10 +219,41 @@ pub(super) fn select(table: &Table<'_>, predicate: Option<&Predicate>) -> Result
     Ok(out)
 }
 
+/// By segment the rows that sorted access leaves, where they are few.
+fn candidates<'v>(
+    view: &'v View<'_>,
+    segments: &[u32],
+    steps: &[Step<'_>],
+) -> Vec<Option<&'v [u16]>> {
+    let sorted: Vec<&Step<'_>> = steps.iter().filter(|step| step.sorted).collect();
+    if sorted.is_empty() {
+        return vec![None; segments.len()];
+    }
+    let column = |step: &Step<'_>| view.columns.get(step.at).map(|(.., column)| column);
+    let of = |number: u32| {
+        let ranges = sorted.iter().filter_map(|step| {
+            let segment = column(step)?.segment(number);
+            // Rows that the segment does not cover have no value.
+            (!step.null_passes)
+                .then(|| step.sorted_rows(segment))
+                .flatten()
+        });
+        let fewest = ranges.min_by_key(|rows| rows.len())?;
+        (fewest.len() < SEGMENT_ROWS as usize / NARROW).then_some(fewest)
+    };
+    // What is not in order yet is sorted on all cores.
+    let cold = sorted.iter().filter_map(|step| column(step));
+    let cold = cold.flat_map(|column| column.segments.iter().flatten());
+    if cold.filter(|segment| !segment.is_in_order()).count() > 1 {
+        return on_all_cores(segments.to_vec(), of);
+    }
+    segments.iter().map(|number| of(*number)).collect()
+}
+
 fn select_segment(
     view: &View<'_>,
     number: u32,
-    (near, steps): (&Option<Near>, &[Step<'_>]),
+    (near, steps, few): (&Option<Near>, &[Step<'_>], Option<&[u16]>),
     residual: Option<&Predicate>,
 ) -> (Mask, u64) {
     let live = view.table.live.get(number as usize);
@@ -209,6 +268,25 @@ fn select_segment(
     };
     if columns().any(|(step, _, segment, _)| step.excludes(segment)) {
         return (Mask::none(), 0);
+    }
+    if let Some(few) = few
+        && !columns().any(|(_, _, segment, _)| segment.is_some_and(Segment::is_elsewhere))
+    {
+        let rows = few.iter().copied();
+        let mut rows: Vec<u16> = rows
+            .filter(|row| live.contains(usize::from(*row)))
+            .collect();
+        for (step, _, segment, dictionary) in columns() {
+            step.keep_rows(segment, dictionary, &mut rows);
+        }
+        if let Some(predicate) = residual {
+            rows.retain(|row| predicate.matches(&view.row(number, usize::from(*row))));
+        }
+        let mut mask = Mask::none();
+        for row in rows {
+            mask.set(usize::from(row), true);
+        }
+        return (mask, few.len() as u64);
     }
     let mut mask = live.clone();
     let examined = mask.count();
@@ -233,12 +311,13 @@ fn select_segment(
 }
 
 impl<'p> Step<'p> {
-    fn new(conjunct: Conjunct<'p>, view: &View<'_>) -> Option<Self> {
-        let at = view
-            .columns
-            .binary_search_by_key(&conjunct.field, |(id, ..)| *id)
-            .ok()?;
-        let (_, def, column) = view.columns.get(at)?;
+    fn new(conjunct: Conjunct<'p>, view: &View<'_>) -> Result<Option<Self>> {
+        let columns = &view.columns;
+        let at = columns.binary_search_by_key(&conjunct.field, |(id, ..)| *id);
+        let Some((at, (_, def, column))) = at.ok().and_then(|at| Some((at, columns.get(at)?)))
+        else {
+            return Ok(None);
+        };
         let ty = def.map_or(FieldType::Json, |f| f.ty.clone());
         let range = Range::of(&conjunct.test, &ty);
         let null_passes = conjunct.accepts(&Value::Null);
@@ -249,14 +328,96 @@ impl<'p> Step<'p> {
         } else {
             Codes::None
         };
-        Some(Step {
+        let text = match conjunct.test {
+            FieldTest::Compare(CompareOp::Eq, Value::String(text)) if ty == FieldType::String => {
+                Some(Texts::hash(text))
+            }
+            _ => None,
+        };
+        let pointed = match (&codes, &range) {
+            (Codes::One(_), _) => true,
+            (Codes::None, Some(range)) => range.op != CompareOp::Ne,
+            _ => text.is_some(),
+        };
+        let sorted = pointed && view.table.is_sorted(conjunct.field, column)?;
+        Ok(Some(Step {
             at,
             ty,
             conjunct,
             range,
             codes,
+            text,
             null_passes,
-        })
+            sorted,
+        }))
+    }
+
+    /// The rows that pass, by sorted access; `None` where the segment has none.
+    fn sorted_rows<'s>(&self, segment: Option<&'s Segment>) -> Option<&'s [u16]> {
+        let Some(segment) = segment else {
+            return Some(&[]);
+        };
+        match (&segment.values, &self.codes, &self.range) {
+            (Values::Absent, ..) => Some(&[]),
+            (Values::Codes(codes), Codes::One(code), _) => segment.rows_of_code(codes, *code),
+            (Values::Numbers(numbers), _, Some(range)) if range.unit == numbers.unit => {
+                segment.rows_within(&numbers.values, range.bounds(numbers.scale))
+            }
+            (Values::Bytes { .. }, ..) => {
+                let hash = |row| match value_of(segment, &Dictionary::default(), row, &self.ty) {
+                    Some(Value::String(text)) => Some(Texts::hash(&text)),
+                    _ => None,
+                };
+                Some(segment.texts(hash).rows(self.text?))
+            }
+            _ => None,
+        }
+    }
+
+    /// Keeps the rows that pass, of a few.
+    fn keep_rows(&self, segment: Option<&Segment>, dictionary: &Dictionary, rows: &mut Vec<u16>) {
+        let Some(segment) = segment else {
+            return rows.retain(|_| self.null_passes);
+        };
+        let behind = segment.rows;
+        match (&segment.values, &self.codes, &self.range) {
+            (Values::Absent, ..) => rows.retain(|_| self.null_passes),
+            (Values::Codes(codes), pass, _) => rows.retain(|row| {
+                let Some(code) = codes.get(usize::from(*row)) else {
+                    return self.null_passes;
+                };
+                match pass {
+                    Codes::One(one) => code == one,
+                    Codes::Some(pass) => pass.get(usize::from(*code)) == Some(&true),
+                    Codes::None => false,
+                }
+            }),
+            (Values::Numbers(numbers), _, Some(range)) if range.unit == numbers.unit => {
+                let (low, high) = range.bounds(numbers.scale);
+                let negated = range.op == CompareOp::Ne;
+                rows.retain(|row| {
+                    let row = usize::from(*row);
+                    if !numbers.form(row).has_value() {
+                        return self.null_passes;
+                    }
+                    let value = numbers.values.get(row).copied().unwrap_or(0);
+                    (low..=high).contains(&value) != negated
+                });
+            }
+            _ => rows.retain(|row| {
+                let row = usize::from(*row);
+                if row < behind {
+                    self.accepts(segment, dictionary, row)
+                } else {
+                    self.null_passes
+                }
+            }),
+        }
+    }
+
+    fn accepts(&self, segment: &Segment, dictionary: &Dictionary, row: usize) -> bool {
+        let value = value_of(segment, dictionary, row, &self.ty).unwrap_or(Value::Null);
+        self.conjunct.accepts(&value)
     }
 
     fn cost(&self) -> u8 {
@@ -346,10 +507,7 @@ impl<'p> Step<'p> {
 
     /// Asks of each row.
     fn keep_each(&self, segment: &Segment, dictionary: &Dictionary, mask: &mut Mask) {
-        mask.filter(|row| {
-            let value = value_of(segment, dictionary, row, &self.ty).unwrap_or(Value::Null);
-            self.conjunct.accepts(&value)
-        });
+        mask.filter(|row| self.accepts(segment, dictionary, row));
     }
 }
 

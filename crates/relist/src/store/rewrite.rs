@@ -39,7 +39,7 @@ impl WriteTxn {
             let bytes = unseal(TableId::FieldChanges, value.value())?;
             let mut kept: Vec<FieldEvent> = Vec::new();
             let mut all = true;
-            field_changes::each(bytes, 0, &mut |event| {
+            field_changes::each_event(bytes, 0, &mut |event| {
                 if keep(event.sequence, event.slot) {
                     kept.push(event.to_owned());
                 } else {
@@ -47,7 +47,7 @@ impl WriteTxn {
                 }
                 Ok(())
             })
-            .ok_or_else(|| corrupt(TableId::FieldChanges, "a chunk that ends early"))??;
+            .ok_or_else(field_changes::ends_early)??;
             if !all {
                 removed(value.value());
                 changed.push((key.value().to_vec(), field_changes::chunk(&kept)));
