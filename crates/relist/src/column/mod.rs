@@ -10,6 +10,7 @@
 mod bits;
 mod dictionary;
 mod edit;
+mod erase;
 mod job;
 mod number;
 mod pack;
@@ -20,6 +21,7 @@ pub(crate) use bits::Mask;
 use dictionary::ABSENT;
 pub(crate) use dictionary::Dictionary;
 pub(crate) use edit::{Edit, edited, edited_in_place};
+pub(crate) use erase::without;
 pub(crate) use job::{FieldDone, FieldJob, SegmentJob, edit_all, on_all_cores};
 pub(crate) use number::{Form, Unit};
 pub(crate) use segment::{Numbers, Segment, Values, slice_of};

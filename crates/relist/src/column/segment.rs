@@ -162,6 +162,11 @@ impl Segment {
         Segment::new(rows, Values::Absent)
     }
 
+    /// Whether its cells are codes of the field's dictionary.
+    pub(crate) fn has_codes(&self) -> bool {
+        matches!(self.values, Values::Codes(_))
+    }
+
     /// Whether the cells are too long to be kept twice: ask the records.
     pub(crate) fn is_elsewhere(&self) -> bool {
         self.values == Values::Elsewhere

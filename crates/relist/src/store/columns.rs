@@ -74,7 +74,7 @@ impl ColumnEdits {
 }
 
 /// `resource, field, number`: segments, and chunks of dictionaries.
-fn column_key(resource: u16, field: u16, number: u32) -> [u8; 8] {
+pub(super) fn column_key(resource: u16, field: u16, number: u32) -> [u8; 8] {
     let mut out = [0; 8];
     let parts = resource
         .to_be_bytes()
@@ -87,7 +87,7 @@ fn column_key(resource: u16, field: u16, number: u32) -> [u8; 8] {
 }
 
 /// A segment's stamp: the sequence of the transaction that wrote it, then the segment.
-fn stamped(stamp: u64, segment: &[u8]) -> Vec<u8> {
+pub(super) fn stamped(stamp: u64, segment: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(segment.len() + 12);
     out.extend_from_slice(&stamp.to_le_bytes());
     out.extend_from_slice(segment);
@@ -101,7 +101,7 @@ fn stamp_of(value: &[u8]) -> u64 {
 }
 
 /// The segment of a stored value.
-fn segment_of(value: &[u8]) -> Result<&[u8]> {
+pub(super) fn segment_of(value: &[u8]) -> Result<&[u8]> {
     let bytes = unseal(TableId::Columns, value)?;
     bytes
         .get(8..)
@@ -228,7 +228,7 @@ fn rows_of(covered: u32, segment: u32) -> usize {
     usize::try_from(left.min(u64::from(SEGMENT_ROWS))).unwrap_or(0)
 }
 
-fn mask_of(value: &[u8]) -> Result<Mask> {
+pub(super) fn mask_of(value: &[u8]) -> Result<Mask> {
     Mask::decode(segment_of(value)?).ok_or_else(unknown_segment)
 }
 
@@ -284,7 +284,7 @@ fn by_field(slots: &[SlotEdit]) -> Edits<'_> {
     out
 }
 
-fn read_dictionary(
+pub(super) fn read_dictionary(
     cells: &impl redb::ReadableTable<t::Bytes, t::Bytes>,
     resource: u16,
     field: u16,

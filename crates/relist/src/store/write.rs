@@ -280,7 +280,7 @@ impl WriteTxn {
         .collect()
     }
 
-    fn dictionary(&self, id: u32) -> Result<Option<Arc<Dictionary>>> {
+    pub(super) fn dictionary(&self, id: u32) -> Result<Option<Arc<Dictionary>>> {
         if id == 0 {
             return Ok(None);
         }
@@ -313,20 +313,25 @@ impl WriteTxn {
         let samples: Vec<&[u8]> = before.chain(bodies.iter().copied()).collect();
         self.counters.dictionary += 1;
         let dictionary = Packer::train(self.counters.dictionary, &samples);
-        let value = seal(TableId::Dictionaries, dictionary.to_value());
-        let mut table = self.txn.open_table(t::DICTIONARIES).map_err(engine)?;
-        table
-            .insert(dictionary.id(), value.as_slice())
-            .map_err(engine)?;
-        drop(table);
+        self.add_dictionary(&dictionary)?;
         if self.counters.dictionaries.len() <= at {
             self.counters.dictionaries.resize(at + 1, 0);
         }
         if let Some(current) = self.counters.dictionaries.get_mut(at) {
             *current = dictionary.id();
         }
-        self.trained.push(Arc::clone(&dictionary));
         Ok(Packer::new(Some(dictionary)))
+    }
+
+    /// Stores a dictionary that was just trained.
+    pub(super) fn add_dictionary(&mut self, dictionary: &Arc<Dictionary>) -> Result<()> {
+        let value = seal(TableId::Dictionaries, dictionary.to_value());
+        let mut table = self.txn.open_table(t::DICTIONARIES).map_err(engine)?;
+        table
+            .insert(dictionary.id(), value.as_slice())
+            .map_err(engine)?;
+        self.trained.push(Arc::clone(dictionary));
+        Ok(())
     }
 
     /// The last bodies stored of a resource, at least that many where there are.
