@@ -6,7 +6,7 @@ use super::{Dictionary, Form, Segment, Values};
 
 /// Rows looked at before a dictionary is given up for good.
 const TRIAL_ROWS: usize = 1_024;
-/// A segment may always add so many cells to the dictionary.
+/// A segment of more rows than that may always add so many cells to the dictionary.
 const FREE_CELLS: usize = 256;
 
 /// Cells longer than this on average are left to the records.
@@ -84,8 +84,14 @@ fn coded(cells: &[&[u8]], dictionary: &mut Dictionary) -> Option<Vec<u16>> {
         if last.0 != *cell {
             let code = dictionary.code(cell);
             let new = dictionary.len() - before;
-            let repeats = new <= FREE_CELLS
-                || (new <= cells.len() / 2 && (row != TRIAL_ROWS || new < row * 7 / 8));
+            // A few rows tell little: what does not repeat among them is not given codes.
+            let free = if cells.len() > TRIAL_ROWS {
+                FREE_CELLS
+            } else {
+                0
+            };
+            let repeats =
+                new <= free || (new <= cells.len() / 2 && (row != TRIAL_ROWS || new < row * 7 / 8));
             let Some(code) = code.filter(|_| repeats) else {
                 dictionary.truncate(before);
                 return None;
@@ -115,7 +121,7 @@ fn patched(
                 let code = dictionary.code(edit.cell);
                 let new = dictionary.len() - before;
                 // Cells that do not repeat are no matter for a dictionary: see what suits them.
-                let repeats = before < FREE_CELLS || new <= edits.len() / 2;
+                let repeats = new <= FREE_CELLS || new <= edits.len() / 2;
                 let Some(code) = code.filter(|_| repeats) else {
                     dictionary.truncate(before);
                     return None;

@@ -164,6 +164,27 @@ impl Packer {
         Arc::new(Dictionary::train(id, &samples.copied().collect::<Vec<_>>()))
     }
 
+    /// The number of its dictionary, 0 without one.
+    pub(crate) fn dictionary(&self) -> u32 {
+        self.0.as_ref().map_or(0, |dictionary| dictionary.id)
+    }
+
+    /// Compresses a body; nothing without a dictionary, when it would stay as it is.
+    ///
+    /// # Errors
+    /// As [`pack`](Packer::pack).
+    pub(crate) fn pack_small(&self, body: &[u8]) -> Result<Packed> {
+        if self.0.is_none() {
+            return Ok(Packed::default());
+        }
+        self.pack(body)
+    }
+
+    /// Whether a body was packed by it.
+    pub(crate) fn has_packed(&self, packed: &Packed) -> bool {
+        !packed.bytes.is_empty() && packed.dictionary == self.dictionary()
+    }
+
     /// Compresses a body.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex};
 use redb::{ConcurrencyMode, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use bodies::Packed;
+pub(crate) use bodies::{Packed, Packer};
 pub(crate) use catalog::{Catalog, MAX_FIELDS, share, wider};
 pub use changelog::{Cause, Change, FieldChange, Operation};
 pub(crate) use columns::Column;

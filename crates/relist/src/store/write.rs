@@ -16,10 +16,11 @@ use super::tables as t;
 use super::{
     Birth, Catalog, Checkpoint, Counters, Head, Position, Quarantined, RunReport, Tombstone, engine,
 };
+use crate::column::{Block, BlockBuilder, SEGMENT_ROWS};
 use crate::diff::FieldDiff;
 use crate::error::{Error, Result};
 use crate::keycode::Key;
-use crate::record::{Body, RecordBuf};
+use crate::record::RecordBuf;
 use crate::schema::Schema;
 use crate::value::Timestamp;
 
@@ -56,6 +57,8 @@ pub(crate) struct Staged {
     pub(crate) changes: Vec<FieldDiff>,
     /// The body before, of a record that is current.
     pub(crate) previous: Option<RecordBuf>,
+    /// The cells of a record that is new: a block, and which of its records.
+    pub(crate) block: Option<(Arc<Block>, usize)>,
 }
 
 impl Staged {
@@ -329,6 +332,21 @@ impl WriteTxn {
         Ok(Packer::new(Some(dictionary)))
     }
 
+    /// What compresses the bodies of a resource by now, to be used by other threads. It is no
+    /// matter to them whether this transaction is committed: what they make goes into it.
+    pub(crate) fn current_packer(&self, resource: u16) -> Packer {
+        let id = self.counters.dictionaries.get(usize::from(resource));
+        let dictionary = self.dictionary(id.copied().unwrap_or(0));
+        Packer::new(dictionary.unwrap_or_default())
+    }
+
+    /// How many records may still be added before one comes into the next segment of columns.
+    pub(crate) fn room_in_segment(&self, resource: &str) -> u64 {
+        let id = self.catalog.id(resource).map(usize::from);
+        let slots = id.and_then(|id| self.counters.slots.get(id));
+        u64::from(SEGMENT_ROWS - slots.copied().unwrap_or(0) % SEGMENT_ROWS)
+    }
+
     /// The last bodies stored of a resource, at least that many where there are.
     fn last_bodies(&self, resource: u16, least: usize) -> Result<Vec<RecordBuf>> {
         let table = self.txn.open_table(t::VERSIONS).map_err(engine)?;
@@ -363,6 +381,7 @@ impl WriteTxn {
         let mut by_key = Vec::with_capacity(staged.len());
         let mut lifted = Vec::new();
         self.read_dead(&mut staged)?;
+        make_blocks(&mut staged);
         {
             let mut versions = self.txn.open_table(t::VERSIONS).map_err(engine)?;
             let mut changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
@@ -403,7 +422,7 @@ impl WriteTxn {
                 heads.push((t::record_key(resource, &item.key), head.encode()));
                 by_key.push(t::slot_key(resource, slot, sequence));
                 let place = (slot, row, sequence);
-                note_columns(&mut self.columns, resource, place, item, self.observed);
+                note_columns(&mut self.columns, resource, place, &item, self.observed);
             }
             block.flush(&mut versions)?;
         }
@@ -690,12 +709,39 @@ impl std::fmt::Debug for WriteTxn {
     }
 }
 
+/// Makes blocks of the records that are new and in none.
+fn make_blocks(staged: &mut [Staged]) {
+    let new = |item: &&mut Staged| item.head.is_none() && item.block.is_none();
+    let mut items: Vec<&mut Staged> = staged.iter_mut().filter(new).collect();
+    let mut left = items.as_mut_slice();
+    while !left.is_empty() {
+        let mut builder = BlockBuilder::default();
+        for item in &*left {
+            let start = item.body.0.as_ptr().addr();
+            for (field, cell) in item.body.as_body().encoded() {
+                let at = cell.as_ptr().addr().wrapping_sub(start);
+                builder.put(field.0, at, cell.len());
+            }
+            if !builder.end_row() {
+                break;
+            }
+        }
+        let (own, others) = left.split_at_mut(builder.rows().max(1));
+        let body = |at: usize| own.get(at).map_or(&[][..], |item| item.body.0.as_slice());
+        let block = Arc::new(builder.finish(body));
+        for (at, item) in own.iter_mut().enumerate() {
+            item.block = Some((Arc::clone(&block), at));
+        }
+        left = others;
+    }
+}
+
 /// Notes what a staged change does to columns, and its changes by field.
 fn note_columns(
     columns: &mut ColumnEdits,
     resource: u16,
     (slot, row, sequence): (u32, u64, u64),
-    item: Staged,
+    item: &Staged,
     observed: Timestamp,
 ) {
     let operation = item.operation();
@@ -713,24 +759,20 @@ fn note_columns(
         let event = event(operation, true, &[], &[]);
         columns.events.push(resource, PRESENCE, event);
     }
-    let touched = item.previous.as_ref().map(|previous| {
-        let (old, new) = (previous.as_body(), item.body.as_body());
-        let touched = old.differing(new);
-        for field in &touched {
-            let cell = |body: Body<'_>| {
-                let found = body.encoded().find(|(id, _)| id >= field);
-                found
-                    .filter(|(id, _)| id == field)
-                    .map_or(&[][..], |(_, cell)| cell)
-                    .to_vec()
-            };
-            let changed = item.changes.iter().any(|change| change.field == *field);
-            let event = event(operation, changed, &cell(old), &cell(new));
-            columns.events.push(resource, field.0, event);
+    let Some(previous) = &item.previous else {
+        if let Some((block, at)) = &item.block {
+            columns.insert(resource, (slot, row), (block, *at));
         }
-        touched
-    });
-    columns.put(resource, (slot, row), item.body, touched);
+        return;
+    };
+    let touched = previous.as_body().differing(item.body.as_body());
+    for (field, old, new) in &touched {
+        let changed = item.changes.iter().any(|change| change.field == *field);
+        let event = event(operation, changed, old, new);
+        columns.events.push(resource, field.0, event);
+    }
+    let cells = touched.iter().map(|(field, _, new)| (field.0, *new));
+    columns.update(resource, (slot, row), cells);
 }
 
 fn past(resource: u16, head: &Head, ended: u64) -> (Vec<u8>, Vec<u8>) {
