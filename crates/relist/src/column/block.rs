@@ -70,6 +70,14 @@ pub(crate) struct BlockBuilder {
 }
 
 impl BlockBuilder {
+    /// Forgets all records.
+    pub(crate) fn clear(&mut self) {
+        (self.rows, self.bytes) = (0, 0);
+        self.cells.clear();
+        self.ends.clear();
+        self.sizes.clear();
+    }
+
     /// Notes that the record has a cell, so long, at a place of its body.
     pub(crate) fn put(&mut self, field: u16, at: usize, len: usize) {
         let (Ok(at), Ok(len)) = (u32::try_from(at), u32::try_from(len)) else {

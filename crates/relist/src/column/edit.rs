@@ -34,7 +34,7 @@ pub(crate) fn edited(
     if let Some(values) = patched(&old.values, rows, edits, dictionary) {
         return Segment::new(rows, values);
     }
-    let mut scratch = Vec::new();
+    let mut scratch = Vec::with_capacity(old.size());
     let mut ends = Vec::with_capacity(rows);
     for row in 0..rows {
         old.write_cell(row, dictionary, &mut scratch);
@@ -111,7 +111,8 @@ fn patched(
     dictionary: &mut Dictionary,
 ) -> Option<Values> {
     match old {
-        Values::Absent | Values::Bytes { .. } => None,
+        Values::Absent => None,
+        Values::Bytes { ends, bytes } => spliced(ends, bytes, rows, edits),
         Values::Elsewhere => Some(Values::Elsewhere),
         Values::Codes(codes) => {
             let before = dictionary.len();
@@ -164,6 +165,32 @@ fn patched(
             Some(Values::Numbers(numbers))
         }
     }
+}
+
+/// Bytes with the edits in them; `None` where there are so many that another layout may suit.
+fn spliced(ends: &[u32], bytes: &[u8], rows: usize, edits: &[Edit<'_>]) -> Option<Values> {
+    if edits.len() > rows / 4 {
+        return None;
+    }
+    // Sorted by row, of each row the last.
+    let mut own: Vec<&Edit<'_>> = edits.iter().collect();
+    own.sort_by_key(|edit| edit.row);
+    let more: usize = own.iter().map(|edit| edit.cell.len()).sum();
+    let mut out = Vec::with_capacity(bytes.len() + more);
+    let mut out_ends = Vec::with_capacity(rows);
+    let mut own = own.into_iter().peekable();
+    for row in 0..rows {
+        let mut cell = slice_of(ends, bytes, row);
+        while let Some(edit) = own.next_if(|edit| usize::from(edit.row) == row) {
+            cell = edit.cell;
+        }
+        out.extend_from_slice(cell);
+        out_ends.push(u32::try_from(out.len()).ok()?);
+    }
+    (out.len() <= LONG * rows).then_some(Values::Bytes {
+        ends: out_ends,
+        bytes: out,
+    })
 }
 
 impl super::Numbers {

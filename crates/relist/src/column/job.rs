@@ -114,7 +114,6 @@ pub(crate) struct FieldDone {
     pub(crate) field: u16,
     /// The dictionary's new cells, and the place of the first of them.
     pub(crate) cells: Option<(usize, Vec<u8>)>,
-    pub(crate) dictionary: Dictionary,
     pub(crate) segments: Vec<(u32, Vec<u8>)>,
 }
 
@@ -156,7 +155,6 @@ fn edit_field(job: FieldJob<'_>) -> Option<FieldDone> {
     Some(FieldDone {
         field,
         cells,
-        dictionary,
         segments: done,
     })
 }

@@ -146,6 +146,7 @@ struct Desk<'p> {
     plan: &'p Plan,
     decoder: Decoder<'p>,
     examiner: Examiner<'p>,
+    builder: BlockBuilder,
 }
 
 impl<'p> Desk<'p> {
@@ -155,21 +156,22 @@ impl<'p> Desk<'p> {
             plan,
             decoder: Decoder::new(context),
             examiner: Examiner::new(resource, untyped, plan.cursor),
+            builder: BlockBuilder::default(),
         }
     }
 
     fn page(&mut self, page: &SplitPage) -> ReadyPage {
         let mut out: ReadyPage = Vec::with_capacity(page.entities.len());
-        let mut builder = BlockBuilder::default();
+        self.builder.clear();
         // By record of the block: its place in the page.
         let mut arranged = Vec::new();
         for raw in &page.entities {
-            let ready = self.record(page, raw, &mut builder);
+            let ready = self.record(page, raw);
             let decoded = ready.as_ref().is_some_and(|ready| ready.outcome.is_ok());
-            if decoded && self.plan.effort == Worth::Arrange && builder.end_row() {
+            if decoded && self.plan.effort == Worth::Arrange && self.builder.end_row() {
                 arranged.push(out.len());
             } else {
-                builder.forget_row();
+                self.builder.forget_row();
             }
             out.push(ready);
         }
@@ -182,7 +184,7 @@ impl<'p> Desk<'p> {
             let entity = ready.and_then(|ready| ready.outcome.as_ref().ok());
             entity.map_or(&[][..], |(entity, _)| entity.body.0.as_slice())
         };
-        let block = Arc::new(builder.finish(body));
+        let block = Arc::new(self.builder.finish(body));
         for (row, place) in arranged.iter().enumerate() {
             if let Some(Some(ready)) = out.get_mut(*place) {
                 ready.block = Some((Arc::clone(&block), row));
@@ -191,16 +193,11 @@ impl<'p> Desk<'p> {
         out
     }
 
-    fn record(
-        &mut self,
-        page: &SplitPage,
-        raw: &RawEntity,
-        builder: &mut BlockBuilder,
-    ) -> Option<Box<Ready>> {
+    fn record(&mut self, page: &SplitPage, raw: &RawEntity) -> Option<Box<Ready>> {
         let (None, Ok(key)) = (raw.known, &raw.key) else {
             return None;
         };
-        let examiner = &mut self.examiner;
+        let (examiner, builder) = (&mut self.examiner, &mut self.builder);
         let key = (key, page.key_spec.as_ref());
         let entity = self
             .decoder

@@ -92,7 +92,7 @@ struct Group {
     name: String,
 }
 
-impl<'a> Reading<'a> {
+impl Reading<'_> {
     fn key_spec(&self) -> Option<Arc<KeySpec>> {
         lock(&self.key_spec).clone()
     }

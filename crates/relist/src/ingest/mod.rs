@@ -180,47 +180,22 @@ impl Store {
             next: &mut next,
             work: &|jobs| ahead.work(jobs, &|piece| reading.split(piece)),
         };
+        let mut load = Load {
+            session: &mut session,
+            reading: &reading,
+            ahead: &ahead,
+            deletes,
+            rejected: &rejected,
+        };
         let result = pump_made(making, |batch| {
             let mut left = VecDeque::from(batch);
-            let bad = std::mem::take(&mut *lock(&rejected));
-            if !bad.is_empty() {
-                session.extend(|txn, report| {
-                    let mut bad = bad.iter();
-                    bad.try_for_each(|rejected| session::put_page_aside(txn, rejected, report))
-                })?;
-            }
+            load.put_aside()?;
             while !left.is_empty() {
-                let mut full = false;
-                let pages = session.extend(|txn, report| {
-                    if let Some(feed) = &deletes {
-                        let pages = left.drain(..).map(|step| step.page).collect::<Vec<_>>();
-                        apply_deletes(txn, feed, &pages, None, report)?;
-                        return Ok(pages);
-                    }
-                    let (mut pages, ready);
-                    (pages, ready, full) = cut(&mut left, ahead.room(txn, resource));
-                    recall.check(txn.sequence());
-                    txn.touched = Some(Vec::new());
-                    recall.with(|known| {
-                        let mut applying =
-                            Applying::new(Cause::Ingest, MODIFICATION_TIMESTAMP, report);
-                        (applying.known, applying.ready) = (known, ready);
-                        txn.settle_known(&mut pages, known)?;
-                        txn.apply_pages(&pages, &mut applying)?;
-                        ahead.renew(txn, resource, MODIFICATION_TIMESTAMP, applying.effort);
-                        Ok::<(), crate::error::Error>(())
-                    })?;
-                    recall.note(&txn.touched.take().unwrap_or_default(), txn.sequence());
-                    Ok(pages)
-                })?;
-                for page in pages {
-                    reading.buffers.give_back(page.body.into_bytes());
-                }
-                let due = is_due(&session, (options.now)(), full);
-                if due || recall.is_wanted(&session) {
-                    session.commit()?;
-                    progress.advanced(session.report());
-                    recall.load(&session)?;
+                let filled = load.apply(&mut left)?;
+                if is_due(load.session, (options.now)(), filled) || recall.is_wanted(load.session) {
+                    load.session.commit()?;
+                    progress.advanced(load.session.report());
+                    recall.load(load.session)?;
                 }
             }
             Ok(())
@@ -262,6 +237,62 @@ impl crate::store::Snapshot {
         self.schema()
             .resource(resource)
             .map(|r| Arc::new(KeySpec::of(r)))
+    }
+}
+
+/// What the writer's thread needs to apply files.
+struct Load<'a, 's> {
+    session: &'a mut Session<'s>,
+    reading: &'a Reading<'a>,
+    ahead: &'a Ahead,
+    deletes: Option<DeletedFeed>,
+    rejected: &'a Mutex<Vec<Rejected>>,
+}
+
+impl Load<'_, '_> {
+    /// Puts what could not be read into quarantine.
+    fn put_aside(&mut self) -> Result<()> {
+        let bad = std::mem::take(&mut *lock(self.rejected));
+        if bad.is_empty() {
+            return Ok(());
+        }
+        self.session.extend(|txn, report| {
+            let mut bad = bad.iter();
+            bad.try_for_each(|rejected| session::put_page_aside(txn, rejected, report))
+        })
+    }
+
+    /// Applies what comes next of the pages left; tells whether that fills a segment of columns.
+    fn apply(&mut self, left: &mut VecDeque<Step>) -> Result<bool> {
+        let (reading, ahead) = (self.reading, self.ahead);
+        let recall = reading.recall;
+        let mut filled = false;
+        let pages = self.session.extend(|txn, report| {
+            if let Some(feed) = &self.deletes {
+                let pages = left.drain(..).map(|step| step.page).collect::<Vec<_>>();
+                apply_deletes(txn, feed, &pages, None, report)?;
+                return Ok(pages);
+            }
+            let (mut pages, ready);
+            (pages, ready, filled) = cut(left, ahead.room(txn, reading.resource));
+            recall.check(txn.sequence());
+            txn.touched = Some(Vec::new());
+            recall.with(|known| {
+                let mut applying = Applying::new(Cause::Ingest, MODIFICATION_TIMESTAMP, report);
+                (applying.known, applying.ready) = (known, ready);
+                txn.settle_known(&mut pages, known)?;
+                txn.apply_pages(&pages, &mut applying)?;
+                let effort = applying.effort;
+                ahead.renew(txn, reading.resource, MODIFICATION_TIMESTAMP, effort);
+                Ok::<(), crate::error::Error>(())
+            })?;
+            recall.note(&txn.touched.take().unwrap_or_default(), txn.sequence());
+            Ok(pages)
+        })?;
+        for page in pages {
+            reading.buffers.give_back(page.body.into_bytes());
+        }
+        Ok(filled)
     }
 }
 

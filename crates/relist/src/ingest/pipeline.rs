@@ -19,10 +19,10 @@ use crate::store::WalkPosition;
 const IN_FLIGHT: usize = 4;
 /// Files may be read ahead, but no further than this: then a batch waits while one is written.
 const READ_AHEAD_PAGES: usize = 1_024;
-const READ_AHEAD_BYTES: usize = 16 << 20;
+const READ_AHEAD_BYTES: usize = 10 << 20;
 /// A batch takes pages until it has this many records or bytes.
 const BATCH_RECORDS: usize = 20_000;
-const BATCH_BYTES: usize = 8 << 20;
+const BATCH_BYTES: usize = 4 << 20;
 /// The first batch is this small, each one after it twice as large: what the first ones tell (a
 /// dictionary, the records that are known) is there for nearly all.
 const FIRST_BYTES: usize = 2 << 20;
@@ -233,7 +233,9 @@ fn drain(
                     return Ok(());
                 };
                 flight.leave(bytes);
-                steps.into_iter().for_each(|step| batch.push(step));
+                for step in steps {
+                    batch.push(step);
+                }
                 if batch.is_full() {
                     apply(batch.take())?;
                 }

@@ -29,9 +29,10 @@ use super::{engine, write::missing_row};
 use crate::error::{Error, Result};
 use crate::record::{Body, RecordBuf};
 
-/// The most bytes a block of several bodies has: just under 64 KiB, the size of redb's page for
-/// it. A single longer body is a block of its own.
-const BLOCK_BYTES: usize = 65_400;
+/// The most bytes a block of several bodies has: just under 32 KiB, the size of redb's page for
+/// it. In larger ones a body is read with more of its neighbours, smaller ones waste more of their
+/// page. A single longer body is a block of its own.
+const BLOCK_BYTES: usize = 32_640;
 const FORMAT: u8 = 1;
 const HEADER: usize = 1 + 2 + 4 + 2;
 const SUM: usize = 4;

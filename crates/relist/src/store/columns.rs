@@ -6,23 +6,26 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::field_changes::FieldEvents;
+use super::field_changes::{FieldEvent, FieldEvents, PRESENCE};
 use super::format::{TableId, corrupt, seal, unseal};
 use super::tables as t;
-use super::{Snapshot, WriteTxn, engine, pieces};
+use super::{Operation, Snapshot, Staged, WriteTxn, engine, pieces};
 use crate::column::{
-    Block, Cells, Dictionary, FieldDone, FieldJob, Mask, NO_SLOT, Placed, Run, SEGMENT_ROWS,
-    Segment, SegmentJob, Values, edit_all, on_all_cores, place, runs,
+    Block, BlockBuilder, Cells, Dictionary, FieldDone, FieldJob, Mask, NO_SLOT, Placed, Run,
+    SEGMENT_ROWS, Segment, SegmentJob, Values, edit_all, on_all_cores, place, runs,
 };
 use crate::error::Result;
 use crate::record::Tag;
 use crate::record::codec::put_signed;
 use crate::schema::FieldId;
+use crate::value::Timestamp;
 
 /// The column of row numbers: where the body of each slot is.
 pub(super) const ROW: u16 = u16::MAX;
 /// Which slots hold a current record.
 pub(super) const LIVE: u16 = u16::MAX - 1;
+/// Fields whose columns are rewritten at once: what is stored of all of them is in memory.
+const FIELDS_AT_ONCE: usize = 32;
 /// Decoded columns a process keeps, in bytes.
 const CACHE_BYTES: usize = 256 << 20;
 
@@ -108,6 +111,72 @@ impl ColumnEdits {
     }
 }
 
+/// Makes blocks of the records that are new and in none.
+pub(super) fn make_blocks(staged: &mut [Staged]) {
+    let new = |item: &&mut Staged| item.head.is_none() && item.block.is_none();
+    let mut items: Vec<&mut Staged> = staged.iter_mut().filter(new).collect();
+    let mut left = items.as_mut_slice();
+    while !left.is_empty() {
+        let mut builder = BlockBuilder::default();
+        for item in &*left {
+            let start = item.body.0.as_ptr().addr();
+            for (field, cell) in item.body.as_body().encoded() {
+                let at = cell.as_ptr().addr().wrapping_sub(start);
+                builder.put(field.0, at, cell.len());
+            }
+            if !builder.end_row() {
+                break;
+            }
+        }
+        let (own, others) = left.split_at_mut(builder.rows().max(1));
+        let body = |at: usize| own.get(at).map_or(&[][..], |item| item.body.0.as_slice());
+        let block = Arc::new(builder.finish(body));
+        for (at, item) in own.iter_mut().enumerate() {
+            item.block = Some((Arc::clone(&block), at));
+        }
+        left = others;
+    }
+}
+
+/// Notes what a staged change does to columns, and its changes by field.
+pub(super) fn note_columns(
+    columns: &mut ColumnEdits,
+    resource: u16,
+    (slot, row, sequence): (u32, u64, u64),
+    item: &Staged,
+    observed: Timestamp,
+) {
+    let operation = item.operation();
+    let event = |operation, value_changed, previous: &[u8], new: &[u8]| FieldEvent {
+        sequence,
+        slot,
+        operation,
+        value_changed,
+        source_time: item.source_time,
+        observed,
+        previous: previous.to_vec(),
+        new: new.to_vec(),
+    };
+    if operation != Operation::Update {
+        let event = event(operation, true, &[], &[]);
+        columns.events.push(resource, PRESENCE, event);
+    }
+    let Some(previous) = &item.previous else {
+        if let Some((block, at)) = &item.block {
+            columns.insert(resource, (slot, row), (block, *at));
+        }
+        return;
+    };
+    let touched = previous.as_body().differing(item.body.as_body());
+    for (field, old, new) in &touched {
+        let changed = item.changes.iter().any(|change| change.field == *field);
+        let event = event(operation, changed, old, new);
+        columns.events.push(resource, field.0, event);
+    }
+    let cells = touched.iter().map(|(field, _, new)| (field.0, *new));
+    columns.update(resource, (slot, row), cells);
+}
+
 /// `resource, field, number`: segments, and chunks of dictionaries.
 fn column_key(resource: u16, field: u16, number: u32) -> [u8; 8] {
     let mut out = [0; 8];
@@ -158,42 +227,63 @@ impl WriteTxn {
     }
 
     fn flush_resource(&self, resource: u16, slots: &SlotEdits) -> Result<()> {
+        let runs = runs(&slots.placed);
+        let touched: Vec<_> = touched(&runs, &slots.changed).into_iter().collect();
+        for touched in touched.chunks(FIELDS_AT_ONCE) {
+            let jobs = self.field_jobs(resource, touched, &runs, &slots.changed)?;
+            let done = edit_all(jobs).ok_or_else(unknown_segment)?;
+            self.write_fields(resource, done)?;
+        }
+        self.flush_live(resource, &slots.live)
+    }
+
+    /// What is to be done to fields, with what is stored of them.
+    fn field_jobs<'a>(
+        &self,
+        resource: u16,
+        touched: &[(u16, BTreeSet<u32>)],
+        runs: &'a [Run<'a>],
+        changed: &'a BTreeMap<u16, Cells>,
+    ) -> Result<Vec<FieldJob<'a>>> {
         let covered = self.counters.slots.get(usize::from(resource));
         let covered = covered.copied().unwrap_or(0);
-        let runs = runs(&slots.placed);
-        let touched = touched(&runs, &slots.changed);
-        let mut columns = self.txn.open_table(t::COLUMNS).map_err(engine)?;
-        let mut cells = self.txn.open_table(t::COLUMN_CELLS).map_err(engine)?;
+        let columns = self.txn.open_table(t::COLUMNS).map_err(engine)?;
+        let cells = self.txn.open_table(t::COLUMN_CELLS).map_err(engine)?;
         let mut jobs = Vec::with_capacity(touched.len());
         for (field, segments) in touched {
             let mut job = FieldJob {
-                field,
+                field: *field,
                 dictionary: Dictionary::default(),
                 segments: Vec::with_capacity(segments.len()),
-                runs: &runs,
-                changed: slots.changed.get(&field),
+                runs,
+                changed: changed.get(field),
             };
-            if field != ROW {
-                read_dictionary(&cells, resource, field, &mut job.dictionary)?;
+            if *field != ROW {
+                read_dictionary(&cells, resource, *field, &mut job.dictionary)?;
             }
             for segment in segments {
-                let old = pieces::read(&columns, column_key(resource, field, segment))?;
+                let old = pieces::read(&columns, column_key(resource, *field, *segment))?;
                 let old = old.map(|value| segment_of(&value).map(<[u8]>::to_vec));
                 job.segments.push(SegmentJob {
-                    segment,
+                    segment: *segment,
                     old: old.transpose()?,
-                    rows: rows_of(covered, segment),
+                    rows: rows_of(covered, *segment),
                 });
             }
             jobs.push(job);
         }
+        Ok(jobs)
+    }
+
+    fn write_fields(&self, resource: u16, done: Vec<FieldDone>) -> Result<()> {
+        let mut columns = self.txn.open_table(t::COLUMNS).map_err(engine)?;
+        let mut cells = self.txn.open_table(t::COLUMN_CELLS).map_err(engine)?;
         let stamp = self.counters.sequence;
         for FieldDone {
             field,
             cells: new,
             segments,
-            ..
-        } in edit_all(jobs).ok_or_else(unknown_segment)?
+        } in done
         {
             if let Some((first, chunk)) = new {
                 let first = u32::try_from(first).unwrap_or(u32::MAX);
@@ -208,8 +298,7 @@ impl WriteTxn {
                 pieces::write(&mut columns, key, &stamped(stamp, &bytes))?;
             }
         }
-        drop(columns);
-        self.flush_live(resource, &slots.live)
+        Ok(())
     }
 
     fn flush_live(&self, resource: u16, slots: &[(u32, bool)]) -> Result<()> {

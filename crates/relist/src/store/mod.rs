@@ -56,6 +56,8 @@ use format::{FORMAT, FORMAT_OLDEST};
 
 /// Memory redb may use for pages: it bounds the process, the operating system caches the rest.
 const CACHE_BYTES: usize = 128 << 20;
+/// And of whoever writes: it needs its memory for what is to be written.
+const WRITER_CACHE_BYTES: usize = 32 << 20;
 
 /// Stores created by this process: each has a temporary name of its own.
 static CREATED: AtomicU64 = AtomicU64::new(0);
@@ -162,7 +164,9 @@ impl Store {
     pub fn open(path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
         check_magic(path)?;
-        let database = builder().open(path).map_err(engine)?;
+        let mut builder = builder();
+        let builder = builder.set_cache_size(WRITER_CACHE_BYTES);
+        let database = builder.open(path).map_err(engine)?;
         Store::start(Engine::Writer(database), path)
     }
 

@@ -9,14 +9,14 @@ use super::bodies::{
     block_range, read_dictionary, unpack,
 };
 use super::changelog::{Cause, Entry, Operation};
-use super::columns::ColumnEdits;
+use super::columns::{ColumnEdits, make_blocks, note_columns};
 use super::field_changes::{FieldEvent, PRESENCE};
 use super::format::{TableId, corrupt, decode, encode, seal};
 use super::tables as t;
 use super::{
     Birth, Catalog, Checkpoint, Counters, Head, Position, Quarantined, RunReport, Tombstone, engine,
 };
-use crate::column::{Block, BlockBuilder, SEGMENT_ROWS};
+use crate::column::{Block, SEGMENT_ROWS};
 use crate::diff::FieldDiff;
 use crate::error::{Error, Result};
 use crate::keycode::Key;
@@ -707,72 +707,6 @@ impl std::fmt::Debug for WriteTxn {
             .field("counters", &self.counters)
             .finish_non_exhaustive()
     }
-}
-
-/// Makes blocks of the records that are new and in none.
-fn make_blocks(staged: &mut [Staged]) {
-    let new = |item: &&mut Staged| item.head.is_none() && item.block.is_none();
-    let mut items: Vec<&mut Staged> = staged.iter_mut().filter(new).collect();
-    let mut left = items.as_mut_slice();
-    while !left.is_empty() {
-        let mut builder = BlockBuilder::default();
-        for item in &*left {
-            let start = item.body.0.as_ptr().addr();
-            for (field, cell) in item.body.as_body().encoded() {
-                let at = cell.as_ptr().addr().wrapping_sub(start);
-                builder.put(field.0, at, cell.len());
-            }
-            if !builder.end_row() {
-                break;
-            }
-        }
-        let (own, others) = left.split_at_mut(builder.rows().max(1));
-        let body = |at: usize| own.get(at).map_or(&[][..], |item| item.body.0.as_slice());
-        let block = Arc::new(builder.finish(body));
-        for (at, item) in own.iter_mut().enumerate() {
-            item.block = Some((Arc::clone(&block), at));
-        }
-        left = others;
-    }
-}
-
-/// Notes what a staged change does to columns, and its changes by field.
-fn note_columns(
-    columns: &mut ColumnEdits,
-    resource: u16,
-    (slot, row, sequence): (u32, u64, u64),
-    item: &Staged,
-    observed: Timestamp,
-) {
-    let operation = item.operation();
-    let event = |operation, value_changed, previous: &[u8], new: &[u8]| FieldEvent {
-        sequence,
-        slot,
-        operation,
-        value_changed,
-        source_time: item.source_time,
-        observed,
-        previous: previous.to_vec(),
-        new: new.to_vec(),
-    };
-    if operation != Operation::Update {
-        let event = event(operation, true, &[], &[]);
-        columns.events.push(resource, PRESENCE, event);
-    }
-    let Some(previous) = &item.previous else {
-        if let Some((block, at)) = &item.block {
-            columns.insert(resource, (slot, row), (block, *at));
-        }
-        return;
-    };
-    let touched = previous.as_body().differing(item.body.as_body());
-    for (field, old, new) in &touched {
-        let changed = item.changes.iter().any(|change| change.field == *field);
-        let event = event(operation, changed, old, new);
-        columns.events.push(resource, field.0, event);
-    }
-    let cells = touched.iter().map(|(field, _, new)| (field.0, *new));
-    columns.update(resource, (slot, row), cells);
 }
 
 fn past(resource: u16, head: &Head, ended: u64) -> (Vec<u8>, Vec<u8>) {
