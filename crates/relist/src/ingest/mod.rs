@@ -170,10 +170,7 @@ impl Store {
         let mut walker = FileWalker::new(&reading, Box::new(inputs));
         let mut next = || {
             let piece = walker.next()?;
-            Ok(piece.map(|piece| {
-                let size = piece.size();
-                (piece, size)
-            }))
+            Ok(piece.map(|piece| (piece.size(), piece)))
         };
         let making = Making {
             workers: rayon::current_num_threads(),

@@ -93,8 +93,8 @@ impl Reply {
 pub(super) struct Making<'a, T> {
     /// How many threads.
     pub(super) workers: usize,
-    /// The next piece, and how many bytes it has; `None` at the end.
-    pub(super) next: &'a mut (dyn FnMut() -> Result<Option<(T, usize)>> + Send),
+    /// How many bytes the next piece has, and the piece; `None` at the end.
+    pub(super) next: &'a mut (dyn FnMut() -> Result<Option<(usize, T)>> + Send),
     /// Works until there are no more jobs.
     pub(super) work: &'a (dyn Fn(&mut Jobs<'_, T>) + Sync),
 }
@@ -127,7 +127,7 @@ pub(super) fn pump_made<T: Send>(
         threads.push(scope.spawn(move || {
             loop {
                 let message = match next() {
-                    Ok(Some((input, bytes))) => {
+                    Ok(Some((bytes, input))) => {
                         flight.board(bytes);
                         let (reply, pages) = bounded(1);
                         if give.send((input, reply)).is_err() {
