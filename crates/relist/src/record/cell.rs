@@ -100,6 +100,11 @@ impl<'a> Cell<'a> {
     /// Reads a cell; `None` if the bytes are not one.
     pub(crate) fn read(reader: &mut Reader<'a>) -> Option<Self> {
         let tag = Tag::from_byte(reader.u8()?)?;
+        Cell::read_tagged(tag, reader)
+    }
+
+    /// Reads the payload behind a tag.
+    fn read_tagged(tag: Tag, reader: &mut Reader<'a>) -> Option<Self> {
         let start = reader.position();
         match tag {
             Tag::Null | Tag::False | Tag::True => {}
@@ -261,15 +266,42 @@ impl<'a> Cell<'a> {
             Tag::Null => out.push_str("null"),
             Tag::False => out.push_str("false"),
             Tag::True => out.push_str("true"),
-            Tag::Int => put_integer(out, reader.signed().unwrap_or(0), 0),
+            Tag::Int => put_number_cell(out, &mut reader, 0),
             Tag::Decimal => {
                 let scale = reader.u8().unwrap_or(0);
-                put_integer(out, reader.signed().unwrap_or(0), scale);
+                put_number_cell(out, &mut reader, scale);
             }
             _ => {
                 let _ = write!(out, "{}", self.value());
             }
         }
+    }
+
+    /// Appends the cell that is read, as [`write_json`](Cell::write_json) does; `None` if the bytes
+    /// are not one.
+    #[inline]
+    pub(crate) fn write_next(reader: &mut Reader<'_>, out: &mut String) -> Option<()> {
+        let tag = Tag::from_byte(reader.u8()?)?;
+        match tag {
+            // The commonest, without a second look.
+            Tag::String => {
+                let _ = write_json_string(out, reader.str()?);
+            }
+            Tag::Null => out.push_str("null"),
+            Tag::False => out.push_str("false"),
+            Tag::True => out.push_str("true"),
+            Tag::Int => put_number_cell(out, reader, 0),
+            Tag::Decimal => {
+                let scale = reader.u8()?;
+                put_number_cell(out, reader, scale);
+            }
+            Tag::DateTime => {
+                let (at, digits, zulu) = read_datetime(reader)?;
+                put_instant(out, at, digits, zulu);
+            }
+            _ => Cell::read_tagged(tag, reader)?.write_json(out),
+        }
+        Some(())
     }
 
     /// The cell as JSON text.
@@ -278,6 +310,16 @@ impl<'a> Cell<'a> {
         self.write_json(&mut out);
         out
     }
+}
+
+/// Appends the number that is read.
+fn put_number_cell(out: &mut String, reader: &mut Reader<'_>, scale: u8) {
+    let mut wide = reader.clone();
+    let number = match reader.i64() {
+        Some(number) => i128::from(number),
+        None => wide.signed().unwrap_or(0),
+    };
+    put_integer(out, number, scale);
 }
 
 /// Appends the digits of a number, `scale` of them behind the point.
@@ -290,23 +332,27 @@ fn put_integer(out: &mut String, number: i128, scale: u8) {
     if number < 0 {
         out.push('-');
     }
-    // The digits from the last on; 20 of them are the most, and 38 behind the point.
+    // From the last digit on; 20 of them are the most, and 38 behind the point.
+    let scale = scale.min(38);
     let mut digits = [b'0'; 64];
-    let mut count = 0_usize;
-    for digit in &mut digits {
-        if left == 0 && count > usize::from(scale) {
-            break;
+    let mut start = digits.len();
+    let mut count = 0_u8;
+    while left > 0 || count <= scale {
+        if count == scale && scale > 0 {
+            start -= 1;
+            if let Some(place) = digits.get_mut(start) {
+                *place = b'.';
+            }
         }
-        *digit = b'0' + u8::try_from(left % 10).unwrap_or(0);
+        start -= 1;
+        if let Some(place) = digits.get_mut(start) {
+            *place = b'0' + u8::try_from(left % 10).unwrap_or(0);
+        }
         left /= 10;
         count += 1;
     }
-    for (place, digit) in digits.iter().take(count).enumerate().rev() {
-        out.push(char::from(*digit));
-        if place == usize::from(scale) && scale > 0 {
-            out.push('.');
-        }
-    }
+    let digits = digits.get(start..).unwrap_or_default();
+    out.push_str(std::str::from_utf8(digits).unwrap_or_default());
 }
 
 /// Appends a timestamp as [`DateTime::format`] does, in quotes.

@@ -25,16 +25,19 @@ pub enum Operation {
     Relist = 4,
     /// The schema changed: a field was added, retyped, withdrawn or came back.
     Schema = 5,
+    /// What happened was purged, and its record with it; or records were purged just then.
+    Purge = 6,
 }
 
 impl Operation {
     /// All there are.
-    pub const ALL: [Operation; 5] = [
+    pub const ALL: [Operation; 6] = [
         Operation::Insert,
         Operation::Update,
         Operation::Delete,
         Operation::Relist,
         Operation::Schema,
+        Operation::Purge,
     ];
 
     /// The word printed for it.
@@ -45,6 +48,7 @@ impl Operation {
             Operation::Delete => "delete",
             Operation::Relist => "relist",
             Operation::Schema => "schema",
+            Operation::Purge => "purge",
         }
     }
 
@@ -98,7 +102,7 @@ impl Cause {
         }
     }
 
-    fn from_byte(byte: u8) -> Option<Self> {
+    pub(super) fn from_byte(byte: u8) -> Option<Self> {
         Cause::ALL.into_iter().find(|cause| *cause as u8 == byte)
     }
 }
@@ -247,6 +251,14 @@ impl FieldChange {
     /// The value after; `None` when the field is absent.
     pub fn new_value(&self) -> Option<Cell<'_>> {
         Cell::read(&mut Reader::new(self.new.as_deref()?))
+    }
+
+    /// Both values as they are stored; empty when absent.
+    pub(crate) fn sides(&self) -> (&[u8], &[u8]) {
+        (
+            self.previous.as_deref().unwrap_or_default(),
+            self.new.as_deref().unwrap_or_default(),
+        )
     }
 }
 

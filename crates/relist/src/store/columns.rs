@@ -4,21 +4,21 @@
 //! are touched, once a commit. Readers keep segments decoded, see [`ColumnCache`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering as AtomicOrdering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::field_changes::{FieldEvent, FieldEvents, PRESENCE};
+use super::field_changes::{FieldEvent, FieldEvents, Origin, PRESENCE};
 use super::format::{TableId, corrupt, seal, unseal};
 use super::tables as t;
 use super::{Operation, Snapshot, Staged, WriteTxn, engine, pieces};
 use crate::column::{
     Block, BlockBuilder, Cells, Dictionary, FieldDone, FieldJob, Mask, NO_SLOT, Placed, Run,
-    SEGMENT_ROWS, Segment, SegmentJob, Values, edit_all, on_all_cores, place, runs,
+    SEGMENT_ROWS, Segment, SegmentJob, Unit, Values, edit_all, on_all_cores, place, runs,
 };
 use crate::error::Result;
 use crate::record::Tag;
 use crate::record::codec::put_signed;
 use crate::schema::FieldId;
-use crate::value::Timestamp;
 
 /// The column of row numbers: where the body of each slot is.
 pub(super) const ROW: u16 = u16::MAX;
@@ -144,7 +144,7 @@ pub(super) fn note_columns(
     resource: u16,
     (slot, row, sequence): (u32, u64, u64),
     item: &Staged,
-    observed: Timestamp,
+    origin: Origin,
 ) {
     let operation = item.operation();
     let event = |operation, value_changed, previous: &[u8], new: &[u8]| FieldEvent {
@@ -153,7 +153,7 @@ pub(super) fn note_columns(
         operation,
         value_changed,
         source_time: item.source_time,
-        observed,
+        origin,
         previous: previous.to_vec(),
         new: new.to_vec(),
     };
@@ -178,7 +178,7 @@ pub(super) fn note_columns(
 }
 
 /// `resource, field, number`: segments, and chunks of dictionaries.
-fn column_key(resource: u16, field: u16, number: u32) -> [u8; 8] {
+pub(super) fn column_key(resource: u16, field: u16, number: u32) -> [u8; 8] {
     let mut out = [0; 8];
     let parts = resource
         .to_be_bytes()
@@ -191,7 +191,7 @@ fn column_key(resource: u16, field: u16, number: u32) -> [u8; 8] {
 }
 
 /// A segment's stamp: the sequence of the transaction that wrote it, then the segment.
-fn stamped(stamp: u64, segment: &[u8]) -> Vec<u8> {
+pub(super) fn stamped(stamp: u64, segment: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(segment.len() + 12);
     out.extend_from_slice(&stamp.to_le_bytes());
     out.extend_from_slice(segment);
@@ -205,7 +205,7 @@ fn stamp_of(value: &[u8]) -> u64 {
 }
 
 /// The segment of a stored value.
-fn segment_of(value: &[u8]) -> Result<&[u8]> {
+pub(super) fn segment_of(value: &[u8]) -> Result<&[u8]> {
     let bytes = unseal(TableId::Columns, value)?;
     bytes
         .get(8..)
@@ -334,7 +334,7 @@ fn rows_of(covered: u32, segment: u32) -> usize {
     usize::try_from(left.min(u64::from(SEGMENT_ROWS))).unwrap_or(0)
 }
 
-fn mask_of(value: &[u8]) -> Result<Mask> {
+pub(super) fn mask_of(value: &[u8]) -> Result<Mask> {
     Mask::decode(segment_of(value)?).ok_or_else(unknown_segment)
 }
 
@@ -353,7 +353,7 @@ fn touched(runs: &[Run<'_>], changed: &BTreeMap<u16, Cells>) -> BTreeMap<u16, BT
     out
 }
 
-fn read_dictionary(
+pub(super) fn read_dictionary(
     cells: &impl redb::ReadableTable<t::Bytes, t::Bytes>,
     resource: u16,
     field: u16,
@@ -383,12 +383,36 @@ pub(crate) struct Column {
     pub(crate) dictionary: Arc<Dictionary>,
     /// The stamps of the segments.
     stamps: Vec<u64>,
+    /// How often sorted access would have been of use, in this process.
+    wanted: Arc<AtomicU32>,
 }
 
 impl Column {
+    /// Whether to use sorted access: from the second time on that it would be of use, because the
+    /// first time to work it out costs more than it saves.
+    pub(crate) fn is_worth_sorting(&self) -> bool {
+        self.wanted.fetch_add(1, AtomicOrdering::Relaxed) > 0
+    }
+
     /// The segment of a number; `None` where the field is absent in all of it.
     pub(crate) fn segment(&self, number: u32) -> Option<&Segment> {
         self.segments.get(number as usize)?.as_deref()
+    }
+
+    /// The number of a slot, where its segment has nothing but whole ones.
+    pub(crate) fn whole(&self, slot: u32) -> Option<i64> {
+        let (segment, row) = place(slot);
+        match &self.segment(segment)?.values {
+            Values::Numbers(numbers)
+                if numbers.scale == 0
+                    && numbers.unit == Unit::Number
+                    && numbers.form_of.is_empty()
+                    && numbers.form(0).has_value() =>
+            {
+                numbers.values.get(usize::from(row)).copied()
+            }
+            _ => None,
+        }
     }
 
     /// The integer of a slot, of a column that holds nothing else.
@@ -409,10 +433,19 @@ pub(super) struct ColumnCache {
     held: Mutex<Held>,
 }
 
+/// How often a column is asked for a few rows before it is read.
+const MISSES: u32 = 16;
+/// The most slots of a resource whose columns are read for a few rows.
+const SMALL_SLOTS: u32 = 500_000;
+/// The most cells of a dictionary that is read to be searched, too.
+const INDEXED_CELLS: usize = 4_096;
+
 #[derive(Debug, Default)]
 struct Held {
     columns: HashMap<(u16, u16), HeldColumn>,
     live: HashMap<u16, (u64, Arc<Vec<Mask>>)>,
+    /// How often a column that is not held would have been of use for a few rows.
+    missed: HashMap<(u16, u16), u32>,
     clock: u64,
 }
 
@@ -433,6 +466,17 @@ impl ColumnCache {
         let found = held.columns.get_mut(&key)?;
         found.used = clock;
         Some((found.sequence, Arc::clone(&found.column)))
+    }
+
+    /// Whether a column is held, or is worth reading now.
+    fn is_at_hand(&self, key: (u16, u16), small: bool) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.columns.contains_key(&key) {
+            return true;
+        }
+        let missed = held.missed.entry(key).or_default();
+        *missed += 1;
+        small && *missed > MISSES
     }
 
     /// Keeps a column, unless a later one is held; forgets what was not used for longest.
@@ -481,6 +525,13 @@ impl Snapshot {
         self.column_by_id(resource, field.0)
     }
 
+    /// Whether a field's column is in memory, or is worth reading for a few rows: it was asked for
+    /// often, and the resource is small enough for many of them.
+    pub(crate) fn is_at_hand(&self, resource: u16, field: FieldId) -> bool {
+        let small = self.slots(resource) <= SMALL_SLOTS;
+        self.cache.is_at_hand((resource, field.0), small)
+    }
+
     /// The column of row numbers.
     pub(crate) fn row_column(&self, resource: u16) -> Result<Arc<Column>> {
         self.column_by_id(resource, ROW)
@@ -506,6 +557,7 @@ impl Snapshot {
             segments: Vec::new(),
             dictionary: Arc::default(),
             stamps: Vec::new(),
+            wanted: held.map(|h| Arc::clone(&h.wanted)).unwrap_or_default(),
         };
         let table = self.txn.open_table(t::COLUMNS).map_err(engine)?;
         let (start, end) = (
@@ -547,6 +599,9 @@ impl Snapshot {
             let cells = self.txn.open_table(t::COLUMN_CELLS).map_err(engine)?;
             let mut dictionary = Dictionary::default();
             read_dictionary(&cells, resource, field, &mut dictionary)?;
+            if dictionary.len() <= INDEXED_CELLS {
+                dictionary.index();
+            }
             out.dictionary = Arc::new(dictionary);
         } else if let Some(held) = held {
             out.dictionary = Arc::clone(&held.dictionary);

@@ -85,6 +85,8 @@ pub struct Snapshot {
     pub(super) counters: Counters,
     pub(super) cache: Arc<super::columns::ColumnCache>,
     dictionaries: Dictionaries,
+    /// Which fields are indexed, once it was asked.
+    pub(super) indexes: std::sync::OnceLock<super::indexes::Indexes>,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -111,6 +113,7 @@ impl Snapshot {
             counters,
             cache,
             dictionaries,
+            indexes: std::sync::OnceLock::new(),
         }
     }
 
@@ -183,8 +186,20 @@ impl Snapshot {
     /// The sequence an instant or a sequence stands for.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a sequence that was not given yet.
+    /// [`Error::Usage`] for a sequence that was not given yet, [`Error::Pruned`] for a moment whose
+    /// history is not held any more.
     pub fn resolve(&self, at: AsOf) -> Result<u64> {
+        let sequence = self.sequence_of(at)?;
+        if sequence < self.sequence() {
+            let edge = self.pruned()?;
+            if sequence < edge {
+                return Err(Error::Pruned { oldest: edge + 1 });
+            }
+        }
+        Ok(sequence)
+    }
+
+    fn sequence_of(&self, at: AsOf) -> Result<u64> {
         match at {
             AsOf::Sequence(sequence) if sequence <= self.sequence() => Ok(sequence),
             AsOf::Sequence(sequence) => Err(Error::Usage(format!(

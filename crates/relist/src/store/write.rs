@@ -10,7 +10,7 @@ use super::bodies::{
 };
 use super::changelog::{Cause, Entry, Operation};
 use super::columns::{ColumnEdits, make_blocks, note_columns};
-use super::field_changes::{FieldEvent, PRESENCE};
+use super::field_changes::{FieldEvent, Origin, PRESENCE};
 use super::format::{TableId, corrupt, decode, encode, seal};
 use super::tables as t;
 use super::{
@@ -283,7 +283,7 @@ impl WriteTxn {
         .collect()
     }
 
-    fn dictionary(&self, id: u32) -> Result<Option<Arc<Dictionary>>> {
+    pub(super) fn dictionary(&self, id: u32) -> Result<Option<Arc<Dictionary>>> {
         if id == 0 {
             return Ok(None);
         }
@@ -316,20 +316,25 @@ impl WriteTxn {
         let samples: Vec<&[u8]> = before.chain(bodies.iter().copied()).collect();
         self.counters.dictionary += 1;
         let dictionary = Packer::train(self.counters.dictionary, &samples);
-        let value = seal(TableId::Dictionaries, dictionary.to_value());
-        let mut table = self.txn.open_table(t::DICTIONARIES).map_err(engine)?;
-        table
-            .insert(dictionary.id(), value.as_slice())
-            .map_err(engine)?;
-        drop(table);
+        self.add_dictionary(&dictionary)?;
         if self.counters.dictionaries.len() <= at {
             self.counters.dictionaries.resize(at + 1, 0);
         }
         if let Some(current) = self.counters.dictionaries.get_mut(at) {
             *current = dictionary.id();
         }
-        self.trained.push(Arc::clone(&dictionary));
         Ok(Packer::new(Some(dictionary)))
+    }
+
+    /// Stores a dictionary that was just trained.
+    pub(super) fn add_dictionary(&mut self, dictionary: &Arc<Dictionary>) -> Result<()> {
+        let value = seal(TableId::Dictionaries, dictionary.to_value());
+        let mut table = self.txn.open_table(t::DICTIONARIES).map_err(engine)?;
+        table
+            .insert(dictionary.id(), value.as_slice())
+            .map_err(engine)?;
+        self.trained.push(Arc::clone(dictionary));
+        Ok(())
     }
 
     /// What compresses the bodies of a resource by now, to be used by other threads. It is no
@@ -380,6 +385,11 @@ impl WriteTxn {
         let mut history = Vec::new();
         let mut by_key = Vec::with_capacity(staged.len());
         let mut lifted = Vec::new();
+        let origin = Origin {
+            observed: self.observed,
+            cause,
+            run: self.run,
+        };
         self.read_dead(&mut staged)?;
         make_blocks(&mut staged);
         {
@@ -422,7 +432,7 @@ impl WriteTxn {
                 heads.push((t::record_key(resource, &item.key), head.encode()));
                 by_key.push(t::slot_key(resource, slot, sequence));
                 let place = (slot, row, sequence);
-                note_columns(&mut self.columns, resource, place, &item, self.observed);
+                note_columns(&mut self.columns, resource, place, &item, origin);
             }
             block.flush(&mut versions)?;
         }
@@ -562,7 +572,11 @@ impl WriteTxn {
             operation: entry.operation,
             value_changed: true,
             source_time: entry.source_time,
-            observed: entry.observed,
+            origin: Origin {
+                observed: entry.observed,
+                cause: entry.cause,
+                run: entry.run,
+            },
             previous: Vec::new(),
             new: Vec::new(),
         };
