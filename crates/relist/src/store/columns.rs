@@ -141,8 +141,8 @@ pub(super) fn make_blocks(staged: &mut [Staged]) {
 /// Notes what a staged change does to columns, and its changes by field.
 pub(super) fn note_columns(
     columns: &mut ColumnEdits,
-    resource: u16,
-    (slot, row, sequence): (u32, u64, u64),
+    (resource, slot, row): (u16, u32, u64),
+    sequence: u64,
     item: &Staged,
     origin: Origin,
 ) {

@@ -390,8 +390,7 @@ impl WriteTxn {
             cause,
             run: self.run,
         };
-        self.read_dead(&mut staged)?;
-        make_blocks(&mut staged);
+        self.complete(&mut staged)?;
         {
             let mut versions = self.txn.open_table(t::VERSIONS).map_err(engine)?;
             let mut changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
@@ -431,8 +430,13 @@ impl WriteTxn {
                 }
                 heads.push((t::record_key(resource, &item.key), head.encode()));
                 by_key.push(t::slot_key(resource, slot, sequence));
-                let place = (slot, row, sequence);
-                note_columns(&mut self.columns, resource, place, &item, origin);
+                note_columns(
+                    &mut self.columns,
+                    (resource, slot, row),
+                    sequence,
+                    &item,
+                    origin,
+                );
             }
             block.flush(&mut versions)?;
         }
@@ -457,8 +461,9 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Reads what deleted records were before they come back.
-    fn read_dead(&self, staged: &mut [Staged]) -> Result<()> {
+    /// Reads what deleted records were before they come back, and makes blocks of new ones.
+    fn complete(&self, staged: &mut [Staged]) -> Result<()> {
+        make_blocks(staged);
         let dead = |item: &&mut Staged| item.head.is_some_and(|head| head.deleted);
         let mut items: Vec<&mut Staged> = staged.iter_mut().filter(dead).collect();
         let bodies = self.bodies(
