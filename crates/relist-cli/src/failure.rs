@@ -190,7 +190,7 @@ impl From<Error> for Failure {
             Error::Locked { .. } => Failure::new(
                 Exit::Busy,
                 message,
-                "try again when it has finished, or give --wait 5m; reading commands work meanwhile",
+                "try again when it has finished, or give --wait 5m; what reads works meanwhile",
             ),
             Error::Corrupt { .. } => Failure::new(
                 Exit::Corrupt,

@@ -300,7 +300,7 @@ impl Story {
         if twice {
             disk.record();
         }
-        let state = self.found(at, disk.clone())?;
+        let state = self.found(at, &disk)?;
         if state == 0 {
             tally.unborn += 1;
             return Ok(());
@@ -318,14 +318,14 @@ impl Story {
         let second = usize::try_from(rng.below(log.len() as u64 + 1)).unwrap();
         log.iter().take(second).for_each(|done| durable.push(done));
         tally.double += 1;
-        let again = self.found(at, SimDisk::holding(durable.cut(rng)));
+        let again = self.found(at, &SimDisk::holding(durable.cut(rng)));
         again
             .map_err(|e| format!("cut again at {second}: {e}"))
             .map(drop)
     }
 
     /// The state that a store is found in after a cut: the last durable one, or the one under way.
-    fn found(&self, at: usize, disk: SimDisk) -> Result<u64, String> {
+    fn found(&self, at: usize, disk: &SimDisk) -> Result<u64, String> {
         let index = self.index_at(at);
         let allowed = &self.states[index..self.states.len().min(index + 2)];
         let state = match Store::open_on(disk.shared()) {

@@ -23,111 +23,59 @@ pub struct Path {
     pub run: fn(&mut Held) -> Result<()>,
 }
 
+fn path(name: &'static str, run: fn(&mut Held) -> Result<()>) -> Path {
+    Path { name, run }
+}
+
+fn compact(held: &mut Held) -> Result<()> {
+    held.store.as_mut().expect("a store").compact().map(drop)
+}
+
 /// All paths, in an order in which each finds something to do.
 pub fn all() -> Vec<Path> {
     vec![
-        Path {
-            name: "init",
-            run: init,
-        },
-        Path {
-            name: "schema",
-            run: |held| define(held, METADATA),
-        },
-        Path {
-            name: "ingest",
-            run: |held| ingest(held, "Property", &[page(0, 0), page(1, 0)]),
-        },
-        Path {
-            name: "ingest again",
-            run: |held| ingest(held, "Property", &[page(0, 1)]),
-        },
-        Path {
-            name: "schema change",
-            run: |held| define(held, WIDER),
-        },
-        Path {
-            name: "page",
-            run: apply_page,
-        },
-        Path {
-            name: "delete",
-            run: delete,
-        },
-        Path {
-            name: "relist",
-            run: |held| ingest(held, "Property", &[page(1, 2)]),
-        },
-        Path {
-            name: "deletions",
-            run: |held| ingest(held, "Deleted", &[DELETED.to_owned()]),
-        },
-        Path {
-            name: "quarantine",
-            run: |held| ingest(held, "Property", &[BROKEN.to_owned()]),
-        },
-        Path {
-            name: "clear",
-            run: clear,
-        },
-        Path {
-            name: "position",
-            run: position,
-        },
-        Path {
-            name: "full sync",
-            run: |held| sync(held, 0, SyncMode::Auto),
-        },
-        Path {
-            name: "sync",
-            run: |held| sync(held, 1, SyncMode::Auto),
-        },
-        Path {
-            name: "reconcile",
-            run: |held| sync(held, 2, SyncMode::Reconcile),
-        },
-        Path {
-            name: "deep",
-            run: |held| sync(held, 3, SyncMode::Deep { slice: 1, of: 2 }),
-        },
-        Path {
-            name: "keys",
-            run: refresh,
-        },
-        Path {
-            name: "compact",
-            run: |held| held.store.as_mut().expect("a store").compact().map(drop),
-        },
-        Path {
-            name: "ingest after",
-            run: |held| ingest(held, "Property", &[page(2, 0)]),
-        },
+        path("init", init),
+        path("schema", |held| define(held, METADATA)),
+        path("ingest", |held| {
+            ingest(held, "Property", &[page(0, 0), page(1, 0)])
+        }),
+        path("ingest again", |held| {
+            ingest(held, "Property", &[page(0, 1)])
+        }),
+        path("schema change", |held| define(held, WIDER)),
+        path("page", apply_page),
+        path("delete", delete),
+        path("relist", |held| ingest(held, "Property", &[page(1, 2)])),
+        path("deletions", |held| {
+            ingest(held, "Deleted", &[DELETED.to_owned()])
+        }),
+        path("quarantine", |held| {
+            ingest(held, "Property", &[BROKEN.to_owned()])
+        }),
+        path("clear", clear),
+        path("position", position),
+        path("full sync", |held| sync(held, 0, SyncMode::Auto)),
+        path("sync", |held| sync(held, 1, SyncMode::Auto)),
+        path("reconcile", |held| sync(held, 2, SyncMode::Reconcile)),
+        path("deep", |held| {
+            sync(held, 3, SyncMode::Deep { slice: 1, of: 2 })
+        }),
+        path("keys", refresh),
+        path("compact", compact),
+        path("ingest after", |held| {
+            ingest(held, "Property", &[page(2, 0)])
+        }),
     ]
 }
 
 /// Few paths, and so many records that a dictionary is trained on them.
 pub fn training() -> Vec<Path> {
     vec![
-        Path {
-            name: "init",
-            run: init,
-        },
-        Path {
-            name: "schema",
-            run: |held| define(held, METADATA),
-        },
-        Path {
-            name: "many",
-            run: |held| ingest(held, "Property", &many(0)),
-        },
-        Path {
-            name: "many again",
-            run: |held| ingest(held, "Property", &many(1)),
-        },
-        Path {
-            name: "compact",
-            run: |held| held.store.as_mut().expect("a store").compact().map(drop),
-        },
+        path("init", init),
+        path("schema", |held| define(held, METADATA)),
+        path("many", |held| ingest(held, "Property", &many(0))),
+        path("many again", |held| ingest(held, "Property", &many(1))),
+        path("compact", compact),
     ]
 }
 

@@ -102,7 +102,9 @@ fn repair(app: &mut App<'_>) -> Result<Exit, Failure> {
     let mut hints = Vec::new();
     for resource in resources(&repaired.refetch) {
         let own = repaired.refetch.iter().filter(|(name, _)| name == resource);
-        let keys: String = own.map(|(_, key)| format!("{key}\n")).collect();
+        let keys: String = own
+            .flat_map(|(_, key)| [key.to_string(), "\n".to_owned()])
+            .collect();
         let mut list = path.as_os_str().to_owned();
         list.push(format!(".refetch-{resource}"));
         let list = PathBuf::from(list);

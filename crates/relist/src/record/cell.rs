@@ -63,6 +63,25 @@ impl Tag {
         ];
         ALL.get(usize::from(byte)).copied()
     }
+
+    /// Whether every cell of the tag can be read as `ty`.
+    pub(crate) fn fits(self, ty: &FieldType) -> bool {
+        use FieldType as F;
+        matches!(
+            (self, ty),
+            (Tag::Null, _)
+                | (
+                    Tag::String,
+                    F::String | F::Lookup(_) | F::StringList | F::LookupList(_)
+                )
+                | (Tag::StringList, F::StringList | F::LookupList(_))
+                | (Tag::Int, F::Int | F::Decimal)
+                | (Tag::Decimal, F::Decimal)
+                | (Tag::True | Tag::False, F::Bool)
+                | (Tag::Date, F::Date)
+                | (Tag::DateTime, F::DateTime)
+        )
+    }
 }
 
 /// In a [`Tag::DateTime`] form byte: digits of fraction, whether `Z` was written, whether an
@@ -81,6 +100,11 @@ impl<'a> Cell<'a> {
     /// Reads a cell; `None` if the bytes are not one.
     pub(crate) fn read(reader: &mut Reader<'a>) -> Option<Self> {
         let tag = Tag::from_byte(reader.u8()?)?;
+        Cell::read_tagged(tag, reader)
+    }
+
+    /// Reads the payload behind a tag.
+    fn read_tagged(tag: Tag, reader: &mut Reader<'a>) -> Option<Self> {
         let start = reader.position();
         match tag {
             Tag::Null | Tag::False | Tag::True => {}
@@ -197,21 +221,7 @@ impl<'a> Cell<'a> {
     pub fn fits(self, ty: &FieldType) -> bool {
         use FieldType as F;
         // Nearly every cell is of its declared type: say so without reading its value.
-        let plainly = matches!(
-            (self.tag, ty),
-            (Tag::Null, _)
-                | (
-                    Tag::String,
-                    F::String | F::Lookup(_) | F::StringList | F::LookupList(_)
-                )
-                | (Tag::StringList, F::StringList | F::LookupList(_))
-                | (Tag::Int, F::Int | F::Decimal)
-                | (Tag::Decimal, F::Decimal)
-                | (Tag::True | Tag::False, F::Bool)
-                | (Tag::Date, F::Date)
-                | (Tag::DateTime, F::DateTime)
-        );
-        if plainly {
+        if self.tag.fits(ty) {
             return true;
         }
         let value = self.value_as(ty);
@@ -265,6 +275,33 @@ impl<'a> Cell<'a> {
                 let _ = write!(out, "{}", self.value());
             }
         }
+    }
+
+    /// Appends the cell that is read, as [`write_json`](Cell::write_json) does; `None` if the bytes
+    /// are not one.
+    #[inline]
+    pub(crate) fn write_next(reader: &mut Reader<'_>, out: &mut String) -> Option<()> {
+        let tag = Tag::from_byte(reader.u8()?)?;
+        match tag {
+            // The commonest, without a second look.
+            Tag::String => {
+                let _ = write_json_string(out, reader.str()?);
+            }
+            Tag::Null => out.push_str("null"),
+            Tag::False => out.push_str("false"),
+            Tag::True => out.push_str("true"),
+            Tag::Int => put_number_cell(out, reader, 0),
+            Tag::Decimal => {
+                let scale = reader.u8()?;
+                put_number_cell(out, reader, scale);
+            }
+            Tag::DateTime => {
+                let (at, digits, zulu) = read_datetime(reader)?;
+                put_instant(out, at, digits, zulu);
+            }
+            _ => Cell::read_tagged(tag, reader)?.write_json(out),
+        }
+        Some(())
     }
 
     /// The cell as JSON text.

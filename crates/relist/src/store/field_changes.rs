@@ -119,6 +119,36 @@ pub(crate) struct EventRef<'a> {
     pub(crate) new: &'a [u8],
 }
 
+impl EventRef<'_> {
+    /// The same, with cells of its own.
+    pub(super) fn to_owned(self) -> FieldEvent {
+        FieldEvent {
+            sequence: self.sequence,
+            slot: self.slot,
+            operation: self.operation,
+            value_changed: self.value_changed,
+            source_time: self.source_time,
+            origin: self.origin,
+            previous: self.previous.to_vec(),
+            new: self.new.to_vec(),
+        }
+    }
+}
+
+/// Events of one transaction and field as a chunk; empty of none.
+pub(super) fn chunk(events: &[FieldEvent]) -> Vec<u8> {
+    let Some(first) = events.first() else {
+        return Vec::new();
+    };
+    let mut out = begin(first.origin);
+    let mut last = 0;
+    for event in events {
+        encode(event, last, &mut out);
+        last = event.sequence;
+    }
+    out
+}
+
 /// Calls `visit` with each event of a chunk behind `after`; `None` when the bytes are no chunk.
 pub(crate) fn each_event<'a>(
     bytes: &'a [u8],
@@ -185,8 +215,22 @@ fn end_of(key: &[u8], value: &[u8]) -> Result<u64> {
     Ok(u64::from_le_bytes(*last))
 }
 
+/// The field of a chunk's key, and its last sequence; `None` when it is no chunk's.
+pub(super) fn chunk_key(key: &[u8]) -> Option<(u16, u64)> {
+    let field = u16::from_be_bytes(*key.get(2..)?.first_chunk()?);
+    let last = u64::from_be_bytes(*key.last_chunk()?);
+    (field != CHANGED).then_some((field, last))
+}
+
+/// Where the chunk before ended, and the chunk.
+pub(super) fn chunk_of<'v>(key: &[u8], value: &'v [u8]) -> Result<(u64, &'v [u8])> {
+    let bytes = unseal((TableId::FieldChanges, key), value)?;
+    let (before, chunk) = bytes.split_first_chunk().ok_or_else(ends_early)?;
+    Ok((u64::from_le_bytes(*before), chunk))
+}
+
 /// Stores a chunk, with where the one before it ended; an empty one behind all of them.
-fn put_chunk(
+pub(super) fn put_chunk(
     table: &mut Table<'_, t::Bytes, t::Bytes>,
     key: &[u8],
     before: u64,

@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(super) use redb::AccessGuard;
 use redb::{
     CommitError, CompactionError, DatabaseError, Key, ReadableDatabase as _, StorageError,
-    TableDefinition, TableError, TransactionError, Value,
+    TableDefinition, TableError, TableHandle as _, TransactionError, Value,
 };
 use redb::{ReadableTable as _, ReadableTableMetadata as _};
 
@@ -139,6 +139,14 @@ impl ReadTransaction {
         guarded(|| self.0.get()?.open_table(definition))
             .map(|table| ReadOnlyTable(Kept::new(table)))
     }
+
+    /// The names of the tables there are.
+    pub(super) fn table_names(&self) -> Result<Vec<String>, StorageError> {
+        guarded(|| {
+            let tables = self.0.get()?.list_tables()?;
+            Ok(tables.map(|table| table.name().to_owned()).collect())
+        })
+    }
 }
 
 /// A change of the database under way.
@@ -179,13 +187,11 @@ pub(super) trait ReadableTable<K: Key + 'static, V: Value + 'static> {
 }
 
 /// A value that can be read: whether it can shows where it is made, not where it is used.
-fn readable<'g, V: Value + 'static>(
-    found: Option<AccessGuard<'g, V>>,
-) -> Result<Option<AccessGuard<'g, V>>, StorageError> {
+fn readable<V: Value + 'static>(found: Option<AccessGuard<'_, V>>) -> Option<AccessGuard<'_, V>> {
     if let Some(guard) = &found {
         let _ = guard.value();
     }
-    Ok(found)
+    found
 }
 
 /// A table of a write transaction.
@@ -207,6 +213,15 @@ impl<K: Key + 'static, V: Value + 'static> Table<'_, K, V> {
         guarded(|| self.0.get_mut()?.remove(key))
     }
 
+    /// Removes the entries of a range that are not to be kept.
+    pub(super) fn retain_in<'a, KR: Borrow<K::SelfType<'a>> + 'a>(
+        &mut self,
+        range: impl RangeBounds<KR> + 'a,
+        keep: impl for<'f> FnMut(K::SelfType<'f>, V::SelfType<'f>) -> bool,
+    ) -> Result<(), StorageError> {
+        guarded(|| self.0.get_mut()?.retain_in(range, keep))
+    }
+
     pub(super) fn retain(
         &mut self,
         keep: impl for<'f> FnMut(K::SelfType<'f>, V::SelfType<'f>) -> bool,
@@ -220,7 +235,7 @@ impl<K: Key + 'static, V: Value + 'static> ReadableTable<K, V> for Table<'_, K, 
         &self,
         key: impl Borrow<K::SelfType<'a>>,
     ) -> Result<Option<AccessGuard<'_, V>>, StorageError> {
-        guarded(|| readable(self.0.get()?.get(key)?))
+        guarded(|| Ok(readable(self.0.get()?.get(key)?)))
     }
 
     fn range<'a, KR: Borrow<K::SelfType<'a>> + 'a>(
@@ -245,7 +260,7 @@ impl<K: Key + 'static, V: Value + 'static> ReadOnlyTable<K, V> {
         &self,
         key: impl Borrow<K::SelfType<'a>>,
     ) -> Result<Option<AccessGuard<'static, V>>, StorageError> {
-        guarded(|| readable(self.0.get()?.get(key)?))
+        guarded(|| Ok(readable(self.0.get()?.get(key)?)))
     }
 
     pub(super) fn range<'a, KR: Borrow<K::SelfType<'a>>>(

@@ -6,6 +6,7 @@
 //!
 //! One process writes; any number may read beside it.
 
+mod backup;
 mod bodies;
 mod catalog;
 mod changelog;
@@ -18,10 +19,15 @@ mod head;
 mod holder;
 mod indexes;
 mod media;
+mod moments;
 mod past;
 mod pieces;
+mod prune;
+mod purge;
 mod repair;
 mod report;
+mod rewrite;
+mod scrub;
 mod snapshot;
 mod tables;
 mod verify;
@@ -37,7 +43,8 @@ use std::sync::{Arc, Mutex};
 use redb::ConcurrencyMode;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use bodies::Packed;
+pub use backup::{CopyOptions, CopyReport};
+pub(crate) use bodies::{Packed, Packer};
 pub(crate) use catalog::{Catalog, MAX_FIELDS, share, wider};
 pub use changelog::{Cause, Change, FieldChange, Operation};
 pub(crate) use columns::Column;
@@ -48,6 +55,8 @@ pub(crate) use head::Head;
 pub use indexes::{Index, IndexKind};
 pub(crate) use media::MediaPlace;
 pub use media::{HeldFile, MediaEntry, MediaItem, MediaKind, MediaList, MediaState};
+pub use prune::PruneReport;
+pub use purge::{PurgeReport, Scope};
 pub use repair::Repaired;
 pub use report::{
     Checkpoint, Misfit, Outcome, Position, QUARANTINE_BYTES, Quarantined, RunKind, RunReport,
@@ -67,13 +76,15 @@ use guarded::{Database, ReadOnlyDatabase, ReadTransaction};
 
 /// Memory redb may use for pages: it bounds the process, the operating system caches the rest.
 const CACHE_BYTES: usize = 128 << 20;
+/// And of whoever writes: it needs its memory for what is to be written.
+const WRITER_CACHE_BYTES: usize = 32 << 20;
 
 /// Stores created by this process: each has a temporary name of its own.
 static CREATED: AtomicU64 = AtomicU64::new(0);
 
 /// A store, open for reading or for reading and writing.
 pub struct Store {
-    engine: Arc<Engine>,
+    opened: Mutex<Opened>,
     path: PathBuf,
     /// What it is on, when that is no file.
     disk: Option<Arc<dyn Disk>>,
@@ -83,6 +94,13 @@ pub struct Store {
     columns: Arc<columns::ColumnCache>,
     /// The dictionaries read so far.
     dictionaries: Dictionaries,
+}
+
+/// The file, and which one it is.
+#[derive(Clone)]
+struct Opened {
+    engine: Arc<Engine>,
+    file: Option<(u64, u64)>,
 }
 
 /// A catalog, and its resources each on its own.
@@ -96,7 +114,7 @@ pub(crate) struct SharedCatalog {
 enum Engine {
     /// The note goes before the lock does: no other process has left its own by then.
     Writer {
-        _note: Option<holder::Holder>,
+        note: Option<Arc<holder::Holder>>,
         database: Database,
     },
     Reader(ReadOnlyDatabase),
@@ -151,6 +169,7 @@ impl Store {
                 io::ErrorKind::AlreadyExists.into(),
             ));
         }
+        backup::remove_left(path);
         let temporary = temporary_name(path);
         let made = make(&temporary, path, created);
         // Linked to its place or a failure: the temporary name has no use any more.
@@ -175,18 +194,22 @@ impl Store {
     pub fn open(path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
         check_magic(path)?;
-        let database =
-            Database::new(|| builder().open(path)).map_err(|error| match engine(error) {
+        let opened = open_same(path, || {
+            let mut builder = builder();
+            let builder = builder.set_cache_size(WRITER_CACHE_BYTES);
+            let database = Database::new(|| builder.open(path));
+            let database = database.map_err(|error| match engine(error) {
                 Error::Locked { .. } => Error::Locked {
                     pid: holder::holder_of(path),
                 },
                 other => other,
             })?;
-        let engine = Engine::Writer {
-            _note: Some(holder::Holder::leave(path)),
-            database,
-        };
-        Store::start(engine, path, None)
+            Ok(Engine::Writer {
+                note: Some(Arc::new(holder::Holder::leave(path))),
+                database,
+            })
+        })?;
+        Store::start(opened, path, None)
     }
 
     /// Opens a store for reading, also while another process writes to it.
@@ -196,16 +219,7 @@ impl Store {
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
         check_magic(path)?;
-        let open = || ReadOnlyDatabase::new(|| builder().open_read_only(path));
-        let database = match open() {
-            // The last writer was killed: only an open for writing may put the file in order.
-            Err(redb::DatabaseError::RepairAborted) => {
-                drop(Database::new(|| builder().open(path)).map_err(engine)?);
-                open()
-            }
-            other => other,
-        };
-        Store::start(Engine::Reader(database.map_err(engine)?), path, None)
+        Store::start(open_reader(path)?, path, None)
     }
 
     /// Creates a store on an empty disk of the caller's own.
@@ -236,16 +250,20 @@ impl Store {
         read.map_err(|e| io_error(Path::new(ON_DISK), "cannot read", e))?;
         is_magic(&magic, Path::new(ON_DISK))?;
         let database = on_disk(&disk).map_err(engine)?;
-        let engine = Engine::Writer {
-            _note: None,
+        let engine = Arc::new(Engine::Writer {
+            note: None,
             database,
-        };
-        Store::start(engine, Path::new(ON_DISK), Some(disk))
+        });
+        Store::start(
+            Opened { engine, file: None },
+            Path::new(ON_DISK),
+            Some(disk),
+        )
     }
 
-    fn start(engine: Engine, path: &Path, disk: Option<Arc<dyn Disk>>) -> Result<Store> {
+    fn start(opened: Opened, path: &Path, disk: Option<Arc<dyn Disk>>) -> Result<Store> {
         let store = Store {
-            engine: Arc::new(engine),
+            opened: Mutex::new(opened),
             path: path.to_owned(),
             disk,
             catalog: Mutex::new(None),
@@ -262,7 +280,7 @@ impl Store {
             return Err(Error::Format { reason });
         }
         // A later writer keeps what this build does not know of.
-        if format > FORMAT && matches!(*store.engine, Engine::Writer { .. }) {
+        if format > FORMAT && matches!(*store.engine()?, Engine::Writer { .. }) {
             let reason = format!(
                 "{name} is of format {format}: this build, of {FORMAT}, may read it and not write"
             );
@@ -278,12 +296,13 @@ impl Store {
 
     /// A consistent view of everything committed so far.
     pub fn snapshot(&self) -> Result<Snapshot> {
-        let txn = self.begin_read()?;
+        let engine = self.engine()?;
+        let txn = engine.begin_read()?;
         let counters = snapshot::counters(&txn)?;
         let shared = self.shared_catalog(&txn, counters.edition)?;
         Ok(Snapshot::new(
             txn,
-            Arc::clone(&self.engine),
+            engine,
             shared,
             counters,
             Arc::clone(&self.columns),
@@ -296,7 +315,8 @@ impl Store {
     /// # Errors
     /// [`Error::Usage`] when the store was opened for reading.
     pub fn begin_write(&self, observed: Timestamp) -> Result<WriteTxn> {
-        let Engine::Writer { database, .. } = self.engine.as_ref() else {
+        let engine = self.engine()?;
+        let Engine::Writer { database, .. } = engine.as_ref() else {
             return Err(Error::Usage(
                 "the store was opened for reading only".to_owned(),
             ));
@@ -310,7 +330,7 @@ impl Store {
     /// [`Error::Corrupt`] when it found damage. [`Error::Usage`] when opened for reading, or while
     /// a snapshot is held.
     pub fn check_integrity(&mut self) -> Result<()> {
-        let Some(engine_of_one) = Arc::get_mut(&mut self.engine) else {
+        let Some(engine_of_one) = Arc::get_mut(self.engine_mut()) else {
             return Err(Error::Usage(
                 "a snapshot of the store is still held".to_owned(),
             ));
@@ -338,7 +358,7 @@ impl Store {
     /// [`Error::Usage`] when opened for reading, or while a snapshot is held.
     pub fn compact(&mut self) -> Result<u64> {
         let before = self.size()?;
-        let Some(Engine::Writer { database, .. }) = Arc::get_mut(&mut self.engine) else {
+        let Some(Engine::Writer { database, .. }) = Arc::get_mut(self.engine_mut()) else {
             return Err(Error::Usage(
                 "the store was opened for reading only, or a snapshot of it is held".to_owned(),
             ));
@@ -357,10 +377,29 @@ impl Store {
     }
 
     fn begin_read(&self) -> Result<ReadTransaction> {
-        match self.engine.as_ref() {
-            Engine::Writer { database, .. } => database.begin_read().map_err(engine),
-            Engine::Reader(database) => database.begin_read().map_err(engine),
+        self.engine()?.begin_read()
+    }
+
+    fn engine_mut(&mut self) -> &mut Arc<Engine> {
+        let opened = self.opened.get_mut();
+        &mut opened
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .engine
+    }
+
+    /// The open file. A purge puts another one in its place: then a reader opens that.
+    fn engine(&self) -> Result<Arc<Engine>> {
+        let mut opened = self
+            .opened
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if matches!(opened.engine.as_ref(), Engine::Reader(_)) {
+            let now = identity(&self.path);
+            if now.is_some() && now != opened.file {
+                *opened = open_reader(&self.path)?;
+            }
         }
+        Ok(Arc::clone(&opened.engine))
     }
 
     fn shared_catalog(&self, txn: &ReadTransaction, edition: u64) -> Result<SharedCatalog> {
@@ -380,6 +419,45 @@ impl Store {
         };
         *cached = Some((edition, shared.clone()));
         Ok(shared)
+    }
+}
+
+impl Engine {
+    fn begin_read(&self) -> Result<ReadTransaction> {
+        match self {
+            Engine::Writer { database, .. } => database.begin_read().map_err(engine),
+            Engine::Reader(database) => database.begin_read().map_err(engine),
+        }
+    }
+}
+
+fn open_reader(path: &Path) -> Result<Opened> {
+    open_same(path, || {
+        let open = || ReadOnlyDatabase::new(|| builder().open_read_only(path));
+        let database = match open() {
+            // The last writer was killed: only an open for writing may put the file in order.
+            Err(redb::DatabaseError::RepairAborted) => {
+                drop(Database::new(|| builder().open(path)).map_err(engine)?);
+                open()
+            }
+            other => other,
+        };
+        Ok(Engine::Reader(database.map_err(engine)?))
+    })
+}
+
+/// Opens the file at a path, and no other one. A purge or a restore may put another in its place
+/// just then: nobody would read what is written to the one before.
+fn open_same(path: &Path, open: impl Fn() -> Result<Engine>) -> Result<Opened> {
+    loop {
+        let file = identity(path);
+        let engine = open()?;
+        if identity(path) == file {
+            return Ok(Opened {
+                engine: Arc::new(engine),
+                file,
+            });
+        }
     }
 }
 
@@ -431,14 +509,17 @@ fn exchange(temporary: &Path, path: &Path) -> Result<PathBuf> {
 /// Makes a store under a temporary name, whole and durable, and gives it its own name.
 fn make(temporary: &Path, path: &Path, created: Timestamp) -> Result<()> {
     make_at(temporary, created)?;
+    link(temporary, path).map_err(|e| io_error(path, "cannot create", e))
+}
+
+/// Gives a file another name, which nothing must have.
+fn link(temporary: &Path, path: &Path) -> io::Result<()> {
     // A hard link does not replace: of two processes that create at once, one wins.
-    std::fs::hard_link(temporary, path)
-        .or_else(|e| match e.kind() {
-            io::ErrorKind::AlreadyExists => Err(e),
-            // Not every file system has hard links.
-            _ => std::fs::rename(temporary, path),
-        })
-        .map_err(|e| io_error(path, "cannot create", e))
+    std::fs::hard_link(temporary, path).or_else(|e| match e.kind() {
+        io::ErrorKind::AlreadyExists => Err(e),
+        // Not every file system has hard links.
+        _ => std::fs::rename(temporary, path),
+    })
 }
 
 /// What every store begins with.
@@ -477,7 +558,9 @@ fn engine(error: impl Into<redb::Error>) -> Error {
         redb::Error::Corrupted(what) => Error::Corrupt { what },
         // By itself, so that its kind can be told.
         redb::Error::Io(error) => Error::Storage(StorageError::new(error)),
-        redb::Error::DatabaseAlreadyOpen => Error::Locked { pid: None },
+        redb::Error::DatabaseAlreadyOpen | redb::Error::TransactionInProgress => {
+            Error::Locked { pid: None }
+        }
         redb::Error::UpgradeRequired(version) => Error::Format {
             reason: format!("the file is of redb format {version}, which this build does not read"),
         },
@@ -510,6 +593,19 @@ fn is_magic(magic: &[u8], path: &Path) -> Result<()> {
     Err(Error::Format {
         reason: format!("{} is not a Relist store", path.display()),
     })
+}
+
+/// Which file stands at a path.
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Path) -> Option<(u64, u64)> {
+    None
 }
 
 #[cfg(unix)]

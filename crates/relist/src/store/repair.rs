@@ -3,8 +3,8 @@
 //! The log is played again into a new file, change by change, so everything derived from it (heads,
 //! history, columns, changes by field and by record) is made as it was made first, and no damaged
 //! page of the engine's is kept. A version that cannot be read is made of the one before it and the
-//! logged changes, of the columns, or of the one after it. What is left is named, for the feed to be
-//! asked again. The damaged file is kept under another name.
+//! logged changes, of the columns, or of the one after it. What is left is named, for the feed to
+//! be asked again. The damaged file is kept under another name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,8 @@ use super::bodies::Packed;
 use super::changelog::{Entry, Operation};
 use super::format::{Place, TableId, corrupt, unseal};
 use super::guarded::WriteTransaction;
-use super::snapshot::{BodyReader, put_instant};
+use super::moments::put_instant;
+use super::snapshot::BodyReader;
 use super::tables as t;
 use super::{Head, Snapshot, Staged, Store, Tombstone, WriteTxn, engine, io_error};
 use crate::column::place;
@@ -51,7 +52,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Corrupt`] when the log itself cannot be read: nothing else holds what it says.
-    /// [`Error::Pruned`] when it does not begin with the first change.
+    /// [`Error::Pruned`] when it does not begin with the first change, [`Error::Usage`] when
+    /// records were purged: then the log does not tell all of what the store holds.
     pub fn repair(path: impl AsRef<Path>) -> Result<Repaired> {
         let path = path.as_ref();
         let old = Store::open(path)?;
@@ -129,6 +131,12 @@ impl Repair<'_> {
     fn read_order(&mut self) -> Result<()> {
         for sequence in 1..=self.old.sequence() {
             let entry = self.entry(sequence)?;
+            if entry.operation == Operation::Purge {
+                return Err(Error::Usage(format!(
+                    "records were purged at sequence {sequence}: the log does not tell all of what \
+                     the store holds, so it cannot be made anew of it"
+                )));
+            }
             if entry.previous_row > 0 {
                 self.after.insert(entry.previous_row, sequence);
             }
@@ -218,13 +226,13 @@ impl Repair<'_> {
             0 => None,
             row => txn.bodies(std::iter::once(row))?.pop(),
         };
-        let held = self.heads.get(&(entry.resource, entry.slot)).copied();
-        let held = held.filter(|head| head.row == entry.row);
+        let stored = self.heads.get(&(entry.resource, entry.slot)).copied();
+        let stored = stored.filter(|own| own.row == entry.row);
         let (body, exact) = self.body(&entry, &key, previous.as_ref())?;
         let resource = self.old.catalog().resource(entry.resource);
         let canonical = resource.map_or(0, |r| canonical_hash(body.as_body().cells(), r));
         // A head holds the hash of what its version says.
-        let proven = held.is_some_and(|head| head.canonical == canonical);
+        let proven = stored.is_some_and(|own| own.canonical == canonical);
         if !exact {
             self.repaired.rebuilt += u64::from(proven);
             if !proven {
@@ -233,18 +241,19 @@ impl Repair<'_> {
         }
         Ok(Staged {
             packed: Packed::default(),
-            raw_hash: held
+            raw_hash: stored
                 .filter(|_| exact || proven)
-                .map_or(0, |head| head.raw_hash),
-            canonical: held
+                .map_or(0, |own| own.raw_hash),
+            canonical: stored
                 .filter(|_| exact)
-                .map_or(canonical, |head| head.canonical),
+                .map_or(canonical, |own| own.canonical),
             key,
             head,
             body,
             source_time: entry.source_time,
             changes: entry.fields,
             previous,
+            block: None,
         })
     }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::bodies::{Dictionaries, Dictionary, Held, block_range, read_dictionary};
 use super::changelog::{Change, Entry, Operation};
-use super::format::{TableId, corrupt, decode, decode_grown, seal, unseal};
-use super::guarded::{Range, ReadOnlyTable, ReadTransaction, ReadableTable as _, Table};
+use super::format::{TableId, corrupt, decode, decode_grown, unseal};
+use super::guarded::{Range, ReadOnlyTable, ReadTransaction};
 use super::tables as t;
 use super::{
     Birth, Catalog, Checkpoint, Counters, Engine, Head, Position, Quarantined, RunReport,
@@ -183,39 +183,6 @@ impl Snapshot {
             .get(usize::from(id))
             .copied()
             .unwrap_or(0))
-    }
-
-    /// The sequence an instant or a sequence stands for.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for a sequence that was not given yet.
-    pub fn resolve(&self, at: AsOf) -> Result<u64> {
-        match at {
-            AsOf::Sequence(sequence) if sequence <= self.sequence() => Ok(sequence),
-            AsOf::Sequence(sequence) => Err(Error::Usage(format!(
-                "sequence {sequence} is not reached yet: the last one is {}",
-                self.sequence()
-            ))),
-            AsOf::Instant(instant) => {
-                let table = self.txn.open_table(t::INSTANTS).map_err(engine)?;
-                let last = table.range(..=instant.0).map_err(engine)?.next_back();
-                let found = match last.transpose().map_err(engine)? {
-                    Some((at, value)) => instant_of(at.value(), value.value())?.0,
-                    None => 0,
-                };
-                // What follows says what came before it: none in between is missing.
-                let after = table.range(instant.0.saturating_add(1)..);
-                let next = after.map_err(engine)?.next().transpose().map_err(engine)?;
-                let before = match next {
-                    Some((at, value)) => instant_of(at.value(), value.value())?.1,
-                    None => self.sequence(),
-                };
-                if found == before {
-                    return Ok(found);
-                }
-                Err(corrupt(TableId::Instants, "a moment is missing"))
-            }
-        }
     }
 
     /// A current record.
@@ -523,10 +490,10 @@ impl Snapshot {
             out.push((sequence, entry));
         }
         let current = if head.deleted { 0 } else { head.row };
-        let held = || changelog.get(head.valid_from).map_err(engine);
+        let logged = || changelog.get(head.valid_from).map_err(engine);
         let ends = match last {
             Some(last) => last == (current, head.valid_from),
-            None => held()?.is_none(),
+            None => logged()?.is_none(),
         };
         if !ends {
             return Err(corrupt(
@@ -577,17 +544,15 @@ impl Snapshot {
     /// How far a resource's replication has come; the default when it never began.
     pub fn checkpoint(&self, resource: &str) -> Result<Checkpoint> {
         let table = self.txn.open_table(t::CHECKPOINTS).map_err(engine)?;
-        match table.get(resource).map_err(engine)? {
-            Some(bytes) => decode((TableId::Checkpoints, resource), bytes.value()),
-            None => {
-                // None, or one whose name is damaged.
-                for entry in table.range::<&str>(..).map_err(engine)? {
-                    let (name, value) = entry.map_err(engine)?;
-                    decode::<Checkpoint>((TableId::Checkpoints, name.value()), value.value())?;
-                }
-                Ok(Checkpoint::default())
-            }
+        if let Some(bytes) = table.get(resource).map_err(engine)? {
+            return decode((TableId::Checkpoints, resource), bytes.value());
         }
+        // None, or one whose name is damaged.
+        for entry in table.range::<&str>(..).map_err(engine)? {
+            let (name, value) = entry.map_err(engine)?;
+            decode::<Checkpoint>((TableId::Checkpoints, name.value()), value.value())?;
+        }
+        Ok(Checkpoint::default())
     }
 
     /// The reports of the last runs, newest first.
@@ -779,36 +744,6 @@ impl BodyReader<'_> {
         let block = Held::find(range, row, |id| self.snapshot.dictionary(id))?;
         held.insert(block).body(row)
     }
-}
-
-/// The last sequence of a moment, and that of the moment before.
-pub(super) fn instant_of(at: i64, value: &[u8]) -> Result<(u64, u64)> {
-    let short = || corrupt(TableId::Instants, "a short entry");
-    let place = (TableId::Instants, at.to_be_bytes());
-    let (sequence, rest) = unseal((place.0, place.1.as_slice()), value)?
-        .split_first_chunk()
-        .ok_or_else(short)?;
-    let before = rest.first_chunk().ok_or_else(short)?;
-    Ok((u64::from_le_bytes(*sequence), u64::from_le_bytes(*before)))
-}
-
-/// Writes the last sequence of a moment.
-pub(super) fn put_instant(
-    table: &mut Table<'_, i64, t::Bytes>,
-    at: i64,
-    sequence: u64,
-) -> Result<()> {
-    let last = table.range(..at).map_err(engine)?.next_back();
-    let before = match last.transpose().map_err(engine)? {
-        Some((at, value)) => instant_of(at.value(), value.value())?.0,
-        None => 0,
-    };
-    let mut value = sequence.to_le_bytes().to_vec();
-    value.extend_from_slice(&before.to_le_bytes());
-    let place = at.to_be_bytes();
-    let value = seal((TableId::Instants, place.as_slice()), value);
-    table.insert(at, value.as_slice()).map_err(engine)?;
-    Ok(())
 }
 
 /// Row and first sequence of a past version.
