@@ -186,7 +186,7 @@ impl World {
                 .rng
                 .chance(80)
                 .then(|| i64::try_from(self.clock).unwrap() * 100),
-            status: *self.rng.pick(&["Active", "Pending", "Closed"]),
+            status: self.rng.pick::<&str>(&["Active", "Pending", "Closed"]),
             rooms,
             stamp: self.clock,
         }
@@ -448,9 +448,9 @@ impl World {
                 .get_at(NAME, &Key::Int(key), AsOf::Sequence(at))
                 .unwrap();
             assert_eq!(got.as_ref().map(record_text), expected.get(&key).cloned());
-            let least = i64::try_from(self.rng.below(self.clock + 1)).unwrap() * 100;
+            let floor = i64::try_from(self.rng.below(self.clock + 1)).unwrap() * 100;
             let query = Query::new(NAME)
-                .filter(&format!("ListPrice ge {least}"))
+                .filter(&format!("ListPrice ge {floor}"))
                 .unwrap();
             let context = QueryContext {
                 as_of: Some(AsOf::Sequence(at)),
@@ -465,7 +465,7 @@ impl World {
             found.sort_unstable();
             let passing = live
                 .iter()
-                .filter(|(_, row)| row.price.is_some_and(|p| p >= least));
+                .filter(|(_, row)| row.price.is_some_and(|p| p >= floor));
             assert_eq!(found, passing.map(|(key, _)| *key).collect::<Vec<_>>());
         }
         let key = self.key();

@@ -74,9 +74,11 @@ fn problems(path: &Path) -> Vec<String> {
     store.snapshot().unwrap().verify().unwrap().problems
 }
 
+type Spoil = fn(&Path);
+
 #[test]
 fn whatever_is_derived_is_derived_anew() {
-    let spoils: [(&str, fn(&Path)); 7] = [
+    let spoils: [(&str, Spoil); 7] = [
         ("heads", |path| spoil(path, HEADS, 3, 40)),
         ("history", |path| spoil(path, HISTORY, 5, 3)),
         ("columns", |path| spoil(path, COLUMNS, 4, 20)),
