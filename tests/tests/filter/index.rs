@@ -170,3 +170,60 @@ fn texts_that_do_not_repeat_are_found_by_equality() {
         IndexKind::Codes
     );
 }
+
+/// Whether a name passes.
+type Test = fn(&str) -> bool;
+
+#[test]
+fn a_large_dictionary_is_asked_as_it_is_met() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::create(folder.path().join("s.redb"), Timestamp(0)).unwrap();
+    let mut held = listings(17_000, |n| n);
+    for (listing, n) in held.iter_mut().zip(0_u32..) {
+        listing["StreetName"] = json!(format!("{} Mill", n * 31 % 3_001));
+        let (east, north) = (n * 7 % 2_503, n * 11 % 2_251);
+        let point = [
+            -112.0 + f64::from(east) / 10_000.0,
+            40.5 + f64::from(north) / 10_000.0,
+        ];
+        listing["GeoLocation"] = json!({"type": "Point", "coordinates": point});
+    }
+    apply(&store, 1, &held);
+    let snapshot = store.snapshot().unwrap();
+    let name = |l: &Json| l["StreetName"].as_str().unwrap().to_owned();
+    let tests: [(&str, Test); 5] = [
+        ("contains(StreetName,'77')", |n| n.contains("77")),
+        ("startswith(StreetName,'29')", |n| n.starts_with("29")),
+        ("StreetName eq '1234 Mill'", |n| n == "1234 Mill"),
+        ("StreetName ne '1234 Mill'", |n| n != "1234 Mill"),
+        ("endswith(StreetName,'5 Mill')", |n| n.ends_with("5 Mill")),
+    ];
+    for (text, passes) in tests {
+        let (found, _) = asked(&snapshot, &filter(text));
+        assert_eq!(
+            found,
+            keys_of(held.iter().filter(|l| passes(&name(l)))),
+            "{text}"
+        );
+    }
+    for (unit, radius, distance) in [("SRID=3956;", 3_956.0, 2.5), ("", 6_371_008.8, 4_000.0)] {
+        let text =
+            format!("geo.distance(GeoLocation,geography'{unit}POINT(-111.9 40.6)') le {distance}");
+        let (found, _) = asked(&snapshot, &filter(&text));
+        let inside = held.iter().filter(|l| {
+            let at = |n: usize| {
+                l["GeoLocation"]["coordinates"][n]
+                    .as_f64()
+                    .unwrap()
+                    .to_radians()
+            };
+            let (east, north) = (at(0), at(1));
+            let (lon, lat) = (-111.9_f64.to_radians(), 40.6_f64.to_radians());
+            let cosine = lat.sin() * north.sin() + lat.cos() * north.cos() * (east - lon).cos();
+            cosine.acos() * radius <= distance
+        });
+        let expected = keys_of(inside);
+        assert!(expected.len() > 100);
+        assert_eq!(found, expected, "{text}");
+    }
+}

@@ -8,6 +8,7 @@
 //! rayon is named in `job`: fields are independent.
 
 mod bits;
+mod block;
 mod dictionary;
 mod edit;
 mod erase;
@@ -18,11 +19,14 @@ mod segment;
 mod sorted;
 
 pub(crate) use bits::Mask;
+pub(crate) use block::{Block, BlockBuilder};
 use dictionary::ABSENT;
 pub(crate) use dictionary::Dictionary;
 pub(crate) use edit::{Edit, edited, edited_in_place};
 pub(crate) use erase::without;
-pub(crate) use job::{FieldDone, FieldJob, SegmentJob, edit_all, on_all_cores};
+pub(crate) use job::{
+    Cells, FieldDone, FieldJob, NO_SLOT, Placed, Run, SegmentJob, edit_all, on_all_cores, runs,
+};
 pub(crate) use number::{Form, Unit};
 pub(crate) use segment::{Numbers, Segment, Values, slice_of};
 pub(crate) use sorted::{Sorted, Texts};

@@ -196,6 +196,10 @@ pub struct Conjunct<'p> {
 }
 
 impl Conjunct<'_> {
+    pub(super) fn node(&self) -> &Node {
+        self.node
+    }
+
     /// Whether a value of the field passes; [`Value::Null`] stands for an absent one. So a
     /// condition of any form can be asked once for each value of a dictionary.
     pub fn accepts(&self, value: &Value<'_>) -> bool {

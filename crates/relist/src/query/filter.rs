@@ -4,16 +4,18 @@
 //! integers; what reads several fields is asked of each row that is left. Segments whose range
 //! shows that nothing can pass are skipped.
 
+use std::sync::atomic::{AtomicU8, Ordering};
+
 use super::table::{Table, View, value_of};
 use crate::column::{
     Dictionary, Mask, Numbers, SEGMENT_ROWS, Segment, Texts, Unit, Values, on_all_cores,
 };
 use crate::error::Result;
-use crate::odata::{CompareOp, Conjunct, FieldTest, GeoBox, GeoField, Predicate};
+use crate::odata::{Circle, CompareOp, Conjunct, FieldTest, GeoBox, GeoField, Predicate};
 use crate::record::Cell;
 use crate::record::codec::Reader;
 use crate::schema::{FieldId, FieldType};
-use crate::value::{Decimal, Value};
+use crate::value::{Decimal, GeoPoint, Value};
 
 /// The rows of each segment that pass, and what it took.
 #[derive(Debug, Default)]
@@ -51,6 +53,8 @@ struct Step<'p> {
     range: Option<Range>,
     /// Which codes pass, where the column has a dictionary.
     codes: Codes,
+    /// The circle that a point is to be in.
+    circle: Option<Circle>,
     /// The hash of the text that a text is to equal.
     text: Option<u32>,
     /// Whether an absent value or null passes.
@@ -121,12 +125,7 @@ impl Near {
                 else {
                     return;
                 };
-                let points = segment.points(|row| {
-                    match value_of(segment, dictionary, row, &FieldType::GeoPoint)? {
-                        Value::GeoPoint(point) => Some(point),
-                        _ => None,
-                    }
-                });
+                let points = points_of(segment, dictionary);
                 let (least, greatest) = (self.found.least, self.found.greatest);
                 mask.retain(points, |p| {
                     (p.latitude >= least.latitude)
@@ -155,12 +154,29 @@ impl Near {
     }
 }
 
+/// The points of a segment's rows.
+fn points_of<'s>(segment: &'s Segment, dictionary: &Dictionary) -> &'s [GeoPoint] {
+    segment.points(
+        |row| match value_of(segment, dictionary, row, &FieldType::GeoPoint)? {
+            Value::GeoPoint(point) => Some(point),
+            _ => None,
+        },
+    )
+}
+
 /// Which codes pass.
 enum Codes {
     None,
     One(u16),
     Some(Vec<bool>),
+    /// Of a large dictionary each code is asked about when it is first met: 0 before.
+    Asked(Vec<AtomicU8>),
 }
+
+/// The most codes that are all asked about beforehand.
+const ASKED_AT_ONCE: usize = 2_048;
+const PASSES: u8 = 1;
+const FAILS: u8 = 2;
 
 /// A comparison with a number: passes from `low` to `high`, or without `within` outside of them.
 #[derive(Debug, Clone, Copy)]
@@ -340,12 +356,16 @@ impl<'p> Step<'p> {
             _ => text.is_some(),
         };
         let sorted = pointed && view.table.is_sorted(conjunct.field, column)?;
+        let circle = (ty == FieldType::GeoPoint)
+            .then(|| conjunct.circle())
+            .flatten();
         Ok(Some(Step {
             at,
             ty,
             conjunct,
             range,
             codes,
+            circle,
             text,
             null_passes,
             sorted,
@@ -389,6 +409,7 @@ impl<'p> Step<'p> {
                 match pass {
                     Codes::One(one) => code == one,
                     Codes::Some(pass) => pass.get(usize::from(*code)) == Some(&true),
+                    Codes::Asked(asked) => self.code_passes(asked, dictionary, *code),
                     Codes::None => false,
                 }
             }),
@@ -415,6 +436,21 @@ impl<'p> Step<'p> {
         }
     }
 
+    /// Whether the cell of a code passes, asked once.
+    fn code_passes(&self, asked: &[AtomicU8], dictionary: &Dictionary, code: u16) -> bool {
+        let Some(known) = asked.get(usize::from(code)) else {
+            return false;
+        };
+        match known.load(Ordering::Relaxed) {
+            0 => {
+                let passes = Codes::passes(dictionary, &self.conjunct, &self.ty, code);
+                known.store(if passes { PASSES } else { FAILS }, Ordering::Relaxed);
+                passes
+            }
+            known => known == PASSES,
+        }
+    }
+
     fn accepts(&self, segment: &Segment, dictionary: &Dictionary, row: usize) -> bool {
         let value = value_of(segment, dictionary, row, &self.ty).unwrap_or(Value::Null);
         self.conjunct.accepts(&value)
@@ -424,7 +460,7 @@ impl<'p> Step<'p> {
         match (&self.codes, &self.range) {
             (Codes::One(_), _) => 0,
             (Codes::None, Some(range)) if range.op == CompareOp::Eq => 1,
-            (Codes::Some(_), _) => 2,
+            (Codes::Some(_) | Codes::Asked(_), _) => 2,
             (Codes::None, Some(_)) => 3,
             (Codes::None, None) => 4,
         }
@@ -464,11 +500,18 @@ impl<'p> Step<'p> {
         match &segment.values {
             Values::Absent => mask.filter(|_| self.null_passes),
             Values::Elsewhere => mask.filter(|row| elsewhere(row, self)),
+            Values::Codes(_) | Values::Bytes { .. } if self.circle.is_some() => {
+                self.keep_each(segment, dictionary, mask);
+            }
             Values::Codes(codes) => match &self.codes {
                 Codes::One(one) => mask.retain(codes, |code| code == one),
                 Codes::Some(pass) => {
                     mask.retain(codes, |code| pass.get(usize::from(*code)) == Some(&true));
                 }
+                Codes::Asked(asked) => mask.filter(|row| {
+                    let code = codes.get(row).copied().unwrap_or(0);
+                    self.code_passes(asked, dictionary, code)
+                }),
                 Codes::None => mask.filter(|_| false),
             },
             Values::Numbers(numbers) => match &self.range {
@@ -507,20 +550,35 @@ impl<'p> Step<'p> {
 
     /// Asks of each row.
     fn keep_each(&self, segment: &Segment, dictionary: &Dictionary, mask: &mut Mask) {
+        if let Some(circle) = &self.circle {
+            let points = points_of(segment, dictionary);
+            return mask.filter(|row| {
+                let told = points.get(row).and_then(|point| circle.holds(*point));
+                told.unwrap_or_else(|| self.accepts(segment, dictionary, row))
+            });
+        }
         mask.filter(|row| self.accepts(segment, dictionary, row));
     }
 }
 
 impl Codes {
+    fn passes(dictionary: &Dictionary, conjunct: &Conjunct<'_>, ty: &FieldType, code: u16) -> bool {
+        let cell = dictionary.cell(code).unwrap_or_default();
+        let cell = Cell::read(&mut Reader::new(cell));
+        let value = cell.map_or(Value::Null, |cell| cell.value_as(ty));
+        conjunct.accepts(&value)
+    }
+
     fn of(dictionary: &Dictionary, conjunct: &Conjunct<'_>, ty: &FieldType) -> Self {
-        let pass: Vec<bool> = (0..dictionary.codes())
-            .map(|code| {
-                let code = u16::try_from(code).unwrap_or(u16::MAX);
-                let cell = dictionary.cell(code).unwrap_or_default();
-                let cell = Cell::read(&mut Reader::new(cell));
-                let value = cell.map_or(Value::Null, |cell| cell.value_as(ty));
-                conjunct.accepts(&value)
-            })
+        // Of an equality the one code is worth knowing: an index finds its rows.
+        let equality = matches!(conjunct.test, FieldTest::Compare(CompareOp::Eq, _));
+        if dictionary.codes() > ASKED_AT_ONCE && !equality {
+            let asked = std::iter::repeat_with(AtomicU8::default);
+            return Codes::Asked(asked.take(dictionary.codes()).collect());
+        }
+        let codes = (0..dictionary.codes()).map(|code| u16::try_from(code).unwrap_or(u16::MAX));
+        let pass: Vec<bool> = codes
+            .map(|code| Codes::passes(dictionary, conjunct, ty, code))
             .collect();
         let mut passing = pass.iter().enumerate().filter(|(_, pass)| **pass);
         match (passing.next(), passing.next()) {

@@ -39,7 +39,7 @@ use redb::{ConcurrencyMode, Database, ReadOnlyDatabase, ReadTransaction, Readabl
 use serde::{Deserialize, Serialize};
 
 pub use backup::{CopyOptions, CopyReport};
-pub(crate) use bodies::Packed;
+pub(crate) use bodies::{Packed, Packer};
 pub(crate) use catalog::{Catalog, MAX_FIELDS, share, wider};
 pub use changelog::{Cause, Change, FieldChange, Operation};
 pub(crate) use columns::Column;
@@ -67,6 +67,8 @@ use format::{FORMAT, FORMAT_OLDEST};
 
 /// Memory redb may use for pages: it bounds the process, the operating system caches the rest.
 const CACHE_BYTES: usize = 128 << 20;
+/// And of whoever writes: it needs its memory for what is to be written.
+const WRITER_CACHE_BYTES: usize = 32 << 20;
 
 /// Stores created by this process: each has a temporary name of its own.
 static CREATED: AtomicU64 = AtomicU64::new(0);
@@ -182,7 +184,9 @@ impl Store {
         let path = path.as_ref();
         check_magic(path)?;
         let opened = open_same(path, || {
-            let database = builder().open(path).map_err(engine)?;
+            let mut builder = builder();
+            let builder = builder.set_cache_size(WRITER_CACHE_BYTES);
+            let database = builder.open(path).map_err(engine)?;
             Ok(Engine::Writer(database))
         })?;
         Store::start(opened, path)

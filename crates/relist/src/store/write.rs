@@ -9,17 +9,18 @@ use super::bodies::{
     block_range, read_dictionary, unpack,
 };
 use super::changelog::{Cause, Entry, Operation};
-use super::columns::ColumnEdits;
+use super::columns::{ColumnEdits, make_blocks, note_columns};
 use super::field_changes::{FieldEvent, Origin, PRESENCE};
 use super::format::{TableId, corrupt, decode, encode, seal};
 use super::tables as t;
 use super::{
     Birth, Catalog, Checkpoint, Counters, Head, Position, Quarantined, RunReport, Tombstone, engine,
 };
+use crate::column::{Block, SEGMENT_ROWS};
 use crate::diff::FieldDiff;
 use crate::error::{Error, Result};
 use crate::keycode::Key;
-use crate::record::{Body, RecordBuf};
+use crate::record::RecordBuf;
 use crate::schema::Schema;
 use crate::value::Timestamp;
 
@@ -56,6 +57,8 @@ pub(crate) struct Staged {
     pub(crate) changes: Vec<FieldDiff>,
     /// The body before, of a record that is current.
     pub(crate) previous: Option<RecordBuf>,
+    /// The cells of a record that is new: a block, and which of its records.
+    pub(crate) block: Option<(Arc<Block>, usize)>,
 }
 
 impl Staged {
@@ -334,6 +337,21 @@ impl WriteTxn {
         Ok(())
     }
 
+    /// What compresses the bodies of a resource by now, to be used by other threads. It is no
+    /// matter to them whether this transaction is committed: what they make goes into it.
+    pub(crate) fn current_packer(&self, resource: u16) -> Packer {
+        let id = self.counters.dictionaries.get(usize::from(resource));
+        let dictionary = self.dictionary(id.copied().unwrap_or(0));
+        Packer::new(dictionary.unwrap_or_default())
+    }
+
+    /// How many records may still be added before one comes into the next segment of columns.
+    pub(crate) fn room_in_segment(&self, resource: &str) -> u64 {
+        let id = self.catalog.id(resource).map(usize::from);
+        let slots = id.and_then(|id| self.counters.slots.get(id));
+        u64::from(SEGMENT_ROWS - slots.copied().unwrap_or(0) % SEGMENT_ROWS)
+    }
+
     /// The last bodies stored of a resource, at least that many where there are.
     fn last_bodies(&self, resource: u16, least: usize) -> Result<Vec<RecordBuf>> {
         let table = self.txn.open_table(t::VERSIONS).map_err(engine)?;
@@ -372,7 +390,7 @@ impl WriteTxn {
             cause,
             run: self.run,
         };
-        self.read_dead(&mut staged)?;
+        self.complete(&mut staged)?;
         {
             let mut versions = self.txn.open_table(t::VERSIONS).map_err(engine)?;
             let mut changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
@@ -412,8 +430,13 @@ impl WriteTxn {
                 }
                 heads.push((t::record_key(resource, &item.key), head.encode()));
                 by_key.push(t::slot_key(resource, slot, sequence));
-                let place = (slot, row, sequence);
-                note_columns(&mut self.columns, resource, place, item, origin);
+                note_columns(
+                    &mut self.columns,
+                    (resource, slot, row),
+                    sequence,
+                    &item,
+                    origin,
+                );
             }
             block.flush(&mut versions)?;
         }
@@ -438,8 +461,9 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Reads what deleted records were before they come back.
-    fn read_dead(&self, staged: &mut [Staged]) -> Result<()> {
+    /// Reads what deleted records were before they come back, and makes blocks of new ones.
+    fn complete(&self, staged: &mut [Staged]) -> Result<()> {
+        make_blocks(staged);
         let dead = |item: &&mut Staged| item.head.is_some_and(|head| head.deleted);
         let mut items: Vec<&mut Staged> = staged.iter_mut().filter(dead).collect();
         let bodies = self.bodies(
@@ -702,49 +726,6 @@ impl std::fmt::Debug for WriteTxn {
             .field("counters", &self.counters)
             .finish_non_exhaustive()
     }
-}
-
-/// Notes what a staged change does to columns, and its changes by field.
-fn note_columns(
-    columns: &mut ColumnEdits,
-    resource: u16,
-    (slot, row, sequence): (u32, u64, u64),
-    item: Staged,
-    origin: Origin,
-) {
-    let operation = item.operation();
-    let event = |operation, value_changed, previous: &[u8], new: &[u8]| FieldEvent {
-        sequence,
-        slot,
-        operation,
-        value_changed,
-        source_time: item.source_time,
-        origin,
-        previous: previous.to_vec(),
-        new: new.to_vec(),
-    };
-    if operation != Operation::Update {
-        let event = event(operation, true, &[], &[]);
-        columns.events.push(resource, PRESENCE, event);
-    }
-    let touched = item.previous.as_ref().map(|previous| {
-        let (old, new) = (previous.as_body(), item.body.as_body());
-        let touched = old.differing(new);
-        for field in &touched {
-            let cell = |body: Body<'_>| {
-                let found = body.encoded().find(|(id, _)| id >= field);
-                found
-                    .filter(|(id, _)| id == field)
-                    .map_or(&[][..], |(_, cell)| cell)
-                    .to_vec()
-            };
-            let changed = item.changes.iter().any(|change| change.field == *field);
-            let event = event(operation, changed, &cell(old), &cell(new));
-            columns.events.push(resource, field.0, event);
-        }
-        touched
-    });
-    columns.put(resource, (slot, row), item.body, touched);
 }
 
 fn past(resource: u16, head: &Head, ended: u64) -> (Vec<u8>, Vec<u8>) {
