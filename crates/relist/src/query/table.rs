@@ -113,8 +113,8 @@ impl<'s> Table<'s> {
         names.join(", ")
     }
 
-    /// Whether to put rows together from the columns of fields, and not from their records: for many
-    /// rows, and where the columns are in memory or asked for again and again.
+    /// Whether to put rows together from the columns of fields, and not from their records: for
+    /// many rows, and where the columns are in memory or asked for again and again.
     pub(super) fn is_at_hand(&self, fields: &[FieldId], rows: usize) -> bool {
         if rows > FEW_ROWS || self.at != self.snapshot.sequence() {
             return rows > FEW_ROWS;

@@ -273,8 +273,8 @@ impl Snapshot {
         Ok(out)
     }
 
-    /// Looks for texts that no other record says, in all that is stored; how many there are, and how many
-    /// were found.
+    /// Looks for texts that no other record says, in all that is stored; how many there are, and
+    /// how many were found.
     fn look_for(&self, texts: &Needles) -> Result<(u64, u64)> {
         let mut said = Finder::new(texts);
         // The words of the schema are nobody's: names of fields, members of lookups.

@@ -430,23 +430,22 @@ impl WriteTxn {
                 }
                 heads.push((t::record_key(resource, &item.key), head.encode()));
                 by_key.push(t::slot_key(resource, slot, sequence));
-                note_columns(
-                    &mut self.columns,
-                    (resource, slot, row),
-                    sequence,
-                    &item,
-                    origin,
-                );
+                let place = (resource, slot, row);
+                note_columns(&mut self.columns, place, sequence, &item, origin);
             }
             block.flush(&mut versions)?;
         }
         self.insert_sorted(t::HEADS, heads)?;
         self.insert_sorted(t::HISTORY, history)?;
         self.insert_by_key(by_key)?;
-        // A tombstone of a key that was never seen ends when the key appears, too.
-        lifted.sort_unstable();
+        self.lift(lifted)
+    }
+
+    /// Ends the tombstones of keys that appear; also of one that was never seen.
+    fn lift(&self, mut keys: Vec<Vec<u8>>) -> Result<()> {
+        keys.sort_unstable();
         let mut table = self.txn.open_table(t::TOMBSTONES).map_err(engine)?;
-        for key in lifted {
+        for key in keys {
             table.remove(key.as_slice()).map_err(engine)?;
         }
         Ok(())
