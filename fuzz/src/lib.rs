@@ -7,10 +7,14 @@
 //! RUSTC_BOOTSTRAP=1 cargo fuzz run edmx --sanitizer none -- -max_total_time=60
 //! ```
 
+pub mod ops;
+
+pub use relist::fuzzing::{column_segment, record_body};
+
 use relist::decode::SplitPage;
 use relist::error::{Error, QueryError};
 use relist::keycode::Key;
-use relist::odata::{parse_filter, parse_orderby, parse_select};
+use relist::odata::{parse_apply, parse_filter, parse_orderby, parse_select};
 use relist::schema::{FieldType, Schema};
 use relist::store::Store;
 use relist::value::{Date, DateTime, Decimal, TimeOfDay, Timestamp, format_guid, parse_guid};
@@ -82,6 +86,16 @@ pub fn filter(bytes: &[u8]) {
         Err(error) => points_into(&error, text),
     }
     if let Err(error) = parse_select(text) {
+        points_into(&error, text);
+    }
+}
+
+/// `$apply`: understood, or an error that points into the text.
+pub fn apply(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Err(error) = parse_apply(text) {
         points_into(&error, text);
     }
 }

@@ -47,6 +47,10 @@ impl Random {
 
 /// Tries a target on its seeds and on damaged ones; `words` are what the damage may insert.
 fn smoke(name: &str, target: fn(&[u8]), words: &[&str]) {
+    smoke_rounds(ROUNDS, name, target, words);
+}
+
+fn smoke_rounds(rounds: usize, name: &str, target: fn(&[u8]), words: &[&str]) {
     let directory = data::root().join("fuzz/seeds").join(name);
     let mut files: Vec<_> = std::fs::read_dir(&directory)
         .unwrap()
@@ -62,7 +66,7 @@ fn smoke(name: &str, target: fn(&[u8]), words: &[&str]) {
         target(seed);
     }
     let mut random = Random(0x5EED);
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let mut bytes = seeds[random.below(seeds.len())].clone();
         random.damage(&mut bytes, &seeds, words);
         target(&bytes);
@@ -91,6 +95,69 @@ fn filter() {
         " and ", " or ", "not ", "(", ")", "'", "''", ",", "/", "$it", " eq ", "-", "é🏠",
     ];
     smoke("filter", targets::filter, &words);
+}
+
+#[test]
+fn apply() {
+    let words = [
+        "groupby(",
+        "aggregate(",
+        "filter(",
+        "/",
+        "$count",
+        " as ",
+        " with ",
+        "sum",
+        ")",
+        "'",
+        ",",
+        "topcount(",
+        "é🏠",
+    ];
+    smoke("apply", targets::apply, &words);
+}
+
+#[test]
+fn record_body() {
+    let words = [
+        "\0",
+        "\u{1}",
+        "\u{9}",
+        "\u{b}",
+        "\u{c}",
+        "1e400",
+        "{\"a\":1}",
+        "ÿ",
+    ];
+    smoke("record_body", targets::record_body, &words);
+}
+
+#[test]
+fn column_segment() {
+    let words = [
+        "\0",
+        "\u{1}",
+        "\u{2}",
+        "\u{3}",
+        "\u{4}",
+        "\u{9}\u{4}Orem",
+        "ÿ",
+    ];
+    smoke("column_segment", targets::column_segment, &words);
+}
+
+/// Each is a store of its own, and many commits.
+#[test]
+fn ops() {
+    let words = [
+        "\0\u{1}",
+        "\u{4}\u{1}",
+        "\u{5}\u{1}",
+        "\u{6}\0",
+        "\u{7}\0",
+        "\u{8}\u{2}",
+    ];
+    smoke_rounds(40, "ops", targets::ops::ops, &words);
 }
 
 #[test]

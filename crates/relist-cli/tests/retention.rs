@@ -1,8 +1,8 @@
 //! `relist backup`, `restore`, `prune` and `purge` by the binary: killed, on a full disk, with a
 //! feed that takes listings back; and that a token is in nothing that any command leaves.
 //!
-//! `RELIST_RETENTION_KILLS` sets how many kills there are (16), `RELIST_DISKS` on how many sizes of
-//! a disk each command is tried (4). The moments come from a seed that is printed, and set by
+//! `RELIST_RETENTION_KILLS` sets how many kills there are (8), `RELIST_DISKS` on how many sizes of
+//! a disk each command is tried (2). The moments come from a seed that is printed, and set by
 //! `RELIST_SEED`.
 
 #![cfg(unix)]
@@ -183,7 +183,7 @@ fn prepared() -> (tempfile::TempDir, Vec<(Key, String)>) {
 #[test]
 fn killed_at_random_moments_all_is_old_or_new_and_goes_on() {
     let kills: usize =
-        std::env::var("RELIST_RETENTION_KILLS").map_or(16, |text| text.parse().unwrap());
+        std::env::var("RELIST_RETENTION_KILLS").map_or(8, |text| text.parse().unwrap());
     let seed = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap();
@@ -217,7 +217,7 @@ fn killed_at_random_moments_all_is_old_or_new_and_goes_on() {
 
 #[test]
 fn on_a_full_disk_nothing_is_lost_and_a_target_stays() {
-    let sizes: u64 = std::env::var("RELIST_DISKS").map_or(4, |text| text.parse().unwrap());
+    let sizes: u64 = std::env::var("RELIST_DISKS").map_or(2, |text| text.parse().unwrap());
     let (folder, before) = prepared();
     let folder = folder.path();
     let full = fs::metadata(folder.join("good.redb")).unwrap().len() / 1_024;

@@ -17,3 +17,6 @@ pub mod watch;
 pub mod ingest;
 pub mod media;
 pub mod sync;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
