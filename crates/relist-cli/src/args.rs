@@ -72,6 +72,8 @@ pub(crate) enum Format {
     Ndjson,
     /// Comma-separated values with a header line
     Csv,
+    /// An Arrow IPC stream, of `query` only
+    Arrow,
 }
 
 #[derive(Debug, Subcommand)]
@@ -445,13 +447,17 @@ pub(crate) struct QuarantineShow {
 pub(crate) struct Export {
     /// The resource
     pub(crate) resource: String,
-    /// The file: .ndjson or .csv, with .gz after it to compress; `-` is standard output
+    /// The file: .parquet, .csv, .ndjson, .json, .rcf.json (RESO Common Format) or .arrows, with
+    /// .gz or .zst after it to compress; `-` is standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) to: PathBuf,
+    /// The format, whatever the name of the file
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<ExportFormat>,
     /// Which records: an OData $filter
     #[arg(long, value_name = "EXPRESSION")]
     pub(crate) filter: Option<String>,
-    /// Which fields, by commas [default: CSV has those with a value in any record]
+    /// Which fields, by commas [default: all that records have]
     #[arg(long, value_name = "FIELDS")]
     pub(crate) select: Option<String>,
     /// As it was: a sequence, a date (its end), a timestamp, or how long ago (7d, 36h)
@@ -460,6 +466,26 @@ pub(crate) struct Export {
     /// Replace the file if it exists
     #[arg(long)]
     pub(crate) force: bool,
+    /// Write no FILE.manifest.json beside the file
+    #[arg(long)]
+    pub(crate) no_manifest: bool,
+}
+
+/// A format of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// Apache Parquet
+    Parquet,
+    /// Comma-separated values with a header line
+    Csv,
+    /// One JSON object a line
+    Ndjson,
+    /// One JSON array
+    Json,
+    /// RESO Common Format
+    Rcf,
+    /// An Arrow IPC stream
+    Arrow,
 }
 
 #[derive(Debug, Args)]

@@ -17,7 +17,11 @@ pub enum ExportError {
         path: PathBuf,
     },
     /// The target's name does not say what to write.
-    #[error("{}: the name does not end in .ndjson, .csv, .ndjson.gz or .csv.gz", path.display())]
+    #[error(
+        "{}: the name does not end in .parquet, .csv, .ndjson, .json, .rcf.json or .arrows, \
+         with .gz or .zst after it (but Parquet)",
+        path.display()
+    )]
     Extension {
         /// The target.
         path: PathBuf,
@@ -29,6 +33,20 @@ pub enum ExportError {
         context: String,
         /// The operating system's answer.
         source: io::Error,
+    },
+    /// A column could not be made or encoded.
+    #[error("cannot encode a column: {0}")]
+    Arrow(#[from] arrow_schema::ArrowError),
+    /// A Parquet file could not be made.
+    #[error("cannot make a Parquet file: {0}")]
+    Parquet(#[from] ::parquet::errors::ParquetError),
+    /// A lake's folder holds something that is not its own.
+    #[error("{}: {what}", path.display())]
+    Lake {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
     },
     /// The caller asked to stop.
     #[error("stopped before the end")]

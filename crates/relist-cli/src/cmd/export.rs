@@ -7,13 +7,10 @@ use relist::query::QueryContext;
 use relist_export::{Format as ExportFormat, LineEnd, Request, Summary, Target};
 
 use crate::app::{self, App};
-use crate::args::{Export, Format};
+use crate::args::{self, Export, Format};
 use crate::failure::{Exit, Failure};
 use crate::progress::Bar;
 use crate::style::{bytes, plural};
-
-/// How often the bar is moved, in records.
-const STEP: u64 = 256;
 
 pub(super) fn run(app: &mut App<'_>, args: &Export) -> Result<Exit, Failure> {
     let mut query = app.located(Query::new(&args.resource))?;
@@ -27,7 +24,7 @@ pub(super) fn run(app: &mut App<'_>, args: &Export) -> Result<Exit, Failure> {
     let target = if to_stream {
         None
     } else {
-        Some(Target::of(&app.path(&args.to))?)
+        Some(Target::of(&app.path(&args.to), args.format.map(format_of))?)
     };
     let context = QueryContext {
         as_of: app.as_of(args.as_of.as_deref())?,
@@ -43,38 +40,60 @@ pub(super) fn run(app: &mut App<'_>, args: &Export) -> Result<Exit, Failure> {
     (app.environment.catch_interrupt)(&app.environment.stop);
     let environment = app.environment;
     let mut progress = |records: u64| {
-        if records.is_multiple_of(STEP) {
-            bar.at(records);
-        }
+        bar.at(records);
         !environment.stopped()
-    };
-    let format = match &target {
-        Some(target) => target.format,
-        None if app.global.output == Some(Format::Csv) => ExportFormat::Csv,
-        None => ExportFormat::Ndjson,
     };
     let request = Request {
         query: &query,
         context: &context,
-        format,
+        format: target.as_ref().map_or_else(
+            || stream_format(args.format, app.global.output),
+            |target| target.format,
+        ),
         lines: LineEnd::CrLf,
     };
-    let summary = match &target {
-        Some(target) => {
-            relist_export::export(&snapshot, &request, target, args.force, &mut progress)?
-        }
-        None => relist_export::write(&snapshot, &request, app.out, &mut progress)?,
+    let Some(target) = &target else {
+        relist_export::write_columns(&snapshot, &request, app.out, &mut progress)?;
+        return Ok(Exit::Ok);
     };
+    let (summary, manifest) =
+        relist_export::export(&snapshot, &request, target, args.force, &mut progress)?;
     bar.clear();
-    if let Some(target) = &target {
-        app.note(&done(&summary, target));
+    if !args.no_manifest {
+        manifest.put(&target.path)?;
     }
+    for (column, note) in manifest.notes() {
+        app.warn(&format!("{column} is exported as {note}"));
+    }
+    app.note(&done(&summary, target));
     Ok(Exit::Ok)
+}
+
+/// The format on standard output.
+fn stream_format(asked: Option<args::ExportFormat>, output: Option<Format>) -> ExportFormat {
+    match (asked, output) {
+        (Some(format), _) => format_of(format),
+        (None, Some(Format::Csv)) => ExportFormat::Csv,
+        (None, Some(Format::Json)) => ExportFormat::Json,
+        _ => ExportFormat::Ndjson,
+    }
+}
+
+pub(super) fn format_of(format: args::ExportFormat) -> ExportFormat {
+    use args::ExportFormat as F;
+    match format {
+        F::Parquet => ExportFormat::Parquet,
+        F::Csv => ExportFormat::Csv,
+        F::Ndjson => ExportFormat::Ndjson,
+        F::Json => ExportFormat::Json,
+        F::Rcf => ExportFormat::CommonFormat,
+        F::Arrow => ExportFormat::Arrow,
+    }
 }
 
 fn done(summary: &Summary, target: &Target) -> String {
     let size = std::fs::metadata(&target.path).map_or(0, |m| m.len());
-    let columns = match summary.columns {
+    let columns = match summary.columns.len() {
         0 => String::new(),
         n => format!(" of {}", plural(n as u64, "column", "columns")),
     };

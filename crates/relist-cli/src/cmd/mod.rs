@@ -27,11 +27,17 @@ mod verify;
 mod watch;
 
 use crate::app::App;
-use crate::args::Command;
+use crate::args::{Command, Format};
 use crate::failure::{Exit, Failure};
 
 /// Runs the command that was typed.
 pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Failure> {
+    if app.global.output == Some(Format::Arrow) && !matches!(command, Command::Query(_)) {
+        return Err(Failure::usage(
+            "an Arrow stream is of `relist query` only".to_owned(),
+            "choose -o table, json, ndjson or csv",
+        ));
+    }
     match command {
         Command::Init(args) => init::run(app, &args),
         Command::Sync(args) => sync::run(app, &args),

@@ -13,6 +13,7 @@ mod edit;
 mod job;
 mod number;
 mod pack;
+mod part;
 mod segment;
 
 pub(crate) use bits::Mask;
@@ -20,7 +21,9 @@ use dictionary::ABSENT;
 pub(crate) use dictionary::Dictionary;
 pub(crate) use edit::{Edit, edited};
 pub(crate) use job::{FieldDone, FieldJob, SegmentJob, edit_all, on_all_cores};
-pub(crate) use number::{Form, Unit};
+pub(crate) use number::Form;
+pub use number::Unit;
+pub use part::{Item, Numeral, Part};
 pub(crate) use segment::{Numbers, Segment, Values, slice_of};
 
 /// Slots a segment covers. Part of the file format.

@@ -256,10 +256,10 @@ impl<'a> Cell<'a> {
             Tag::Null => out.push_str("null"),
             Tag::False => out.push_str("false"),
             Tag::True => out.push_str("true"),
-            Tag::Int => put_integer(out, reader.signed().unwrap_or(0), 0),
+            Tag::Int => put_big(out, reader.signed().unwrap_or(0), 0),
             Tag::Decimal => {
                 let scale = reader.u8().unwrap_or(0);
-                put_integer(out, reader.signed().unwrap_or(0), scale);
+                put_big(out, reader.signed().unwrap_or(0), scale);
             }
             _ => {
                 let _ = write!(out, "{}", self.value());
@@ -276,36 +276,52 @@ impl<'a> Cell<'a> {
 }
 
 /// Appends the digits of a number, `scale` of them behind the point.
-fn put_integer(out: &mut String, number: i128, scale: u8) {
-    let Ok(mut left) = u64::try_from(number.unsigned_abs()) else {
+fn put_big(out: &mut String, number: i128, scale: u8) {
+    if let Ok(number) = i64::try_from(number) {
+        put_integer(out, number, scale);
+    } else {
         let number = Decimal::new(number, scale);
         let _ = write!(out, "{}", number.unwrap_or(Decimal::from(0)));
-        return;
-    };
-    if number < 0 {
-        out.push('-');
-    }
-    // The digits from the last on; 20 of them are the most, and 38 behind the point.
-    let mut digits = [b'0'; 64];
-    let mut count = 0_usize;
-    for digit in &mut digits {
-        if left == 0 && count > usize::from(scale) {
-            break;
-        }
-        *digit = b'0' + u8::try_from(left % 10).unwrap_or(0);
-        left /= 10;
-        count += 1;
-    }
-    for (place, digit) in digits.iter().take(count).enumerate().rev() {
-        out.push(char::from(*digit));
-        if place == usize::from(scale) && scale > 0 {
-            out.push('.');
-        }
     }
 }
 
+/// Appends the digits of a number, `scale` of them behind the point.
+pub(crate) fn put_integer(out: &mut String, number: i64, scale: u8) {
+    let mut left = number.unsigned_abs();
+    let scale = usize::from(scale);
+    // From the last digit on; 20 of them are the most, and 38 behind the point.
+    let mut text = [b'0'; 64];
+    let mut at = text.len();
+    let mut count = 0;
+    while left > 0 || count <= scale {
+        if count == scale && scale > 0 {
+            at -= 1;
+            if let Some(byte) = text.get_mut(at) {
+                *byte = b'.';
+            }
+        }
+        at -= 1;
+        if let Some(byte) = text.get_mut(at) {
+            *byte = b'0' + u8::try_from(left % 10).unwrap_or(0);
+        }
+        left /= 10;
+        count += 1;
+        if at < 3 {
+            break;
+        }
+    }
+    if number < 0 {
+        at -= 1;
+        if let Some(byte) = text.get_mut(at) {
+            *byte = b'-';
+        }
+    }
+    let written = text.get(at..).and_then(|t| std::str::from_utf8(t).ok());
+    out.push_str(written.unwrap_or("0"));
+}
+
 /// Appends a timestamp as [`DateTime::format`] does, in quotes.
-fn put_instant(out: &mut String, at: DateTime, digits: u8, zulu: bool) {
+pub(crate) fn put_instant(out: &mut String, at: DateTime, digits: u8, zulu: bool) {
     let local = at.seconds + i64::from(at.offset_minutes) * 60;
     let day = i32::try_from(local.div_euclid(86_400)).unwrap_or(0);
     let (year, month, day) = Date(day).ymd();

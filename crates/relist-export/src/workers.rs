@@ -1,0 +1,163 @@
+//! Work shared among cores, with its results in order and few of them held.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+/// The most threads: each holds a chunk of rows of every field.
+const MOST: usize = 4;
+
+fn threads(items: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    cores.min(MOST).min(items)
+}
+
+/// Does `work` to each number below `items` on several threads, and gives the results to `take` in
+/// order. `begin` makes what one thread keeps from one number to the next.
+///
+/// # Errors
+/// The first of `begin`, `work` or `take`, by the order of the numbers.
+pub(crate) fn in_order<S, R: Send, E: Send>(
+    items: usize,
+    begin: impl Fn() -> Result<S, E> + Sync,
+    work: impl Fn(&mut S, usize) -> Result<R, E> + Sync,
+    mut take: impl FnMut(R) -> Result<(), E>,
+) -> Result<(), E> {
+    let threads = threads(items);
+    if threads < 2 {
+        let mut state = begin()?;
+        for item in 0..items {
+            take(work(&mut state, item)?)?;
+        }
+        return Ok(());
+    }
+    std::thread::scope(|scope| {
+        let (begin, work) = (&begin, &work);
+        let mut receivers: Vec<Receiver<Result<R, E>>> = Vec::with_capacity(threads);
+        for first in 0..threads {
+            let (sender, receiver) = sync_channel(1);
+            receivers.push(receiver);
+            scope.spawn(move || turn(first, threads, items, begin, work, &sender));
+        }
+        for receiver in (0..items).filter_map(|item| receivers.get(item % threads)) {
+            match receiver.recv() {
+                Ok(result) => take(result?)?,
+                // The thread panicked, and the scope passes that on.
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    })
+}
+
+/// One thread's share: every so manieth number, until nobody listens or something fails.
+fn turn<S, R, E>(
+    first: usize,
+    step: usize,
+    items: usize,
+    begin: &impl Fn() -> Result<S, E>,
+    work: &impl Fn(&mut S, usize) -> Result<R, E>,
+    sender: &SyncSender<Result<R, E>>,
+) {
+    let mut state = match begin() {
+        Ok(state) => state,
+        Err(error) => {
+            let _ = sender.send(Err(error));
+            return;
+        }
+    };
+    for item in (first..items).step_by(step) {
+        let result = work(&mut state, item);
+        let failed = result.is_err();
+        if sender.send(result).is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// Does `work` to each number below `items` on several threads, whoever is free the next; the
+/// results are in order.
+///
+/// # Errors
+/// The first of `work`, by the order of the numbers.
+pub(crate) fn all<R: Send, E: Send>(
+    items: usize,
+    work: impl Fn(usize) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, E> {
+    let threads = threads(items);
+    if threads < 2 {
+        return (0..items).map(work).collect();
+    }
+    let next = Mutex::new(0..items);
+    let done: Mutex<Vec<(usize, Result<R, E>)>> = Mutex::new(Vec::with_capacity(items));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let item = next.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some(item) = item else { return };
+                    let result = work(item);
+                    let failed = result.is_err();
+                    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                    done.push((item, result));
+                    if failed {
+                        // The others end with what they have at hand.
+                        let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
+                        *next = items..items;
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_unstable_by_key(|(item, _)| *item);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_order() {
+        let mut taken = Vec::new();
+        let square = |_: &mut (), n: usize| Ok::<_, usize>(n * n);
+        in_order(
+            100,
+            || Ok(()),
+            square,
+            |n| {
+                taken.push(n);
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert_eq!(taken, (0..100).map(|n| n * n).collect::<Vec<_>>());
+        assert_eq!(all(100, |n| square(&mut (), n)).unwrap(), taken);
+    }
+
+    #[test]
+    fn the_first_failure_ends_it() {
+        let fail = |n: usize| if n >= 40 { Err(n) } else { Ok(n) };
+        let mut taken = 0;
+        let failed = in_order(
+            1_000,
+            || Ok(()),
+            |(), n| fail(n),
+            |_| {
+                taken += 1;
+                Ok(())
+            },
+        );
+        assert_eq!((failed, taken), (Err(40), 40));
+        assert!(all(1_000, fail).unwrap_err() >= 40);
+        let refused = in_order(
+            1_000,
+            || Ok(()),
+            |(), n| Ok(n),
+            |n| if n == 7 { Err(n) } else { Ok(()) },
+        );
+        assert_eq!(refused, Err(7));
+    }
+}
