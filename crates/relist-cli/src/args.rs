@@ -110,6 +110,8 @@ pub(crate) enum Command {
     Quarantine(Quarantine),
     /// Write records to a file
     Export(Export),
+    /// Keep a folder of Parquet files current, for Spark and the like
+    Lake(Lake),
     /// Run syncs and other commands at their times, until told to stop
     Schedule(Schedule),
     /// Fetch the photos and documents that records speak of
@@ -445,7 +447,7 @@ pub(crate) struct QuarantineShow {
 
 #[derive(Debug, Args)]
 pub(crate) struct Export {
-    /// The resource
+    /// The resource; `changes` is the changelog
     pub(crate) resource: String,
     /// The file: .parquet, .csv, .ndjson, .json, .rcf.json (RESO Common Format) or .arrows, with
     /// .gz or .zst after it to compress; `-` is standard output
@@ -463,12 +465,42 @@ pub(crate) struct Export {
     /// As it was: a sequence, a date (its end), a timestamp, or how long ago (7d, 36h)
     #[arg(long, value_name = "MOMENT")]
     pub(crate) as_of: Option<String>,
+    /// Of `changes`: those after a sequence, a time, or how long ago (7d, 36h)
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) since: Option<String>,
+    /// Of `changes`: the columns
+    #[arg(long, value_name = "SHAPE")]
+    pub(crate) shape: Option<Shape>,
     /// Replace the file if it exists
     #[arg(long)]
     pub(crate) force: bool,
     /// Write no FILE.manifest.json beside the file
     #[arg(long)]
     pub(crate) no_manifest: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Lake {
+    /// The folder; stores of several feeds may share one
+    pub(crate) folder: PathBuf,
+    /// The resources [default: all that have records]
+    pub(crate) resources: Vec<String>,
+    /// The partition that this store's files are in [default: the provider, else the name of the
+    /// store's file]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) feed: Option<String>,
+    /// Write all records anew, and not only what changed
+    #[arg(long)]
+    pub(crate) full: bool,
+}
+
+/// The columns of exported changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shape {
+    /// As `relist changes` prints them
+    Relist,
+    /// RESO's HistoryTransactional
+    History,
 }
 
 /// A format of a file.

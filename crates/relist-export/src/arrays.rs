@@ -14,10 +14,11 @@ use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 use relist::query::{Item, Numeral, Part, Unit};
 use relist::record::Cell;
 use relist::schema::FieldType;
-use relist::value::{DateTime, Decimal, Value};
+use relist::value::{DateTime, Value};
 
 use crate::error::ExportError;
-use crate::shape::{Column, ColumnType, MOST_DIGITS, Shape, is_midnight, write_item};
+use crate::item::{decimal_of, is_midnight, rescaled, write_item};
+use crate::shape::{Column, ColumnType, Shape};
 
 /// The name of the field's metadata that has its name in the RESO Data Dictionary.
 const RESO_NAME: &str = "reso.name";
@@ -185,37 +186,6 @@ fn int_of_cell(value: Value<'_>) -> Option<i64> {
     }
 }
 
-fn decimal_of(value: &Value<'_>, scale: u8) -> Option<i128> {
-    match value {
-        Value::Int(number) => rescaled(i128::from(*number), 0, scale),
-        Value::Decimal(number) => {
-            let number: &Decimal = number;
-            rescaled(number.mantissa(), number.scale(), scale)
-        }
-        _ => None,
-    }
-}
-
-/// A number in units of `10^-from`, in units of `10^-to`; the shape has room for its digits.
-#[inline]
-fn rescaled(number: i128, from: u8, to: u8) -> Option<i128> {
-    if from == to {
-        return Some(number);
-    }
-    let power = |exponent: u8| {
-        let exponent = u32::from(exponent.min(MOST_DIGITS));
-        match u64::checked_pow(10, exponent) {
-            Some(power) => i128::from(power),
-            None => 10_i128.pow(exponent),
-        }
-    };
-    if from < to {
-        number.checked_mul(power(to - from))
-    } else {
-        Some(number / power(from - to))
-    }
-}
-
 fn day_of(number: Numeral) -> Option<i32> {
     let days = match number.unit {
         Unit::Instant if is_midnight(number.value, number.scale) => {
@@ -345,24 +315,50 @@ fn words(part: &Part, rows: Range<usize>) -> Result<ArrayRef, ExportError> {
 }
 
 fn lists(part: &Part, rows: Range<usize>) -> ArrayRef {
-    let mut out = ListBuilder::new(StringBuilder::new());
+    let mut out = ListBuilder::with_capacity(StringBuilder::new(), rows.len());
+    // Each code's members, read once.
+    let mut codes: Vec<Option<Members>> = Vec::new();
     for row in rows {
         let cell = match part.item(row) {
             Item::Absent | Item::Null | Item::Number(_) => None,
-            Item::Code(code) => part.coded(code),
             Item::Cell(cell) => Some(cell),
-        };
-        match cell.map(|cell| cell.value_as(&FieldType::StringList)) {
-            Some(Value::StringList(members)) => {
-                for member in &members {
-                    out.values().append_value(member);
+            Item::Code(code) => {
+                let at = usize::from(code);
+                if codes.len() <= at {
+                    codes.resize(part.codes().max(at + 1), None);
                 }
-                out.append(true);
+                if let Some(slot) = codes.get_mut(at) {
+                    let members = slot.get_or_insert_with(|| Members::of(part.coded(code)));
+                    members.put(&mut out);
+                }
+                continue;
             }
-            _ => out.append(false),
-        }
+        };
+        Members::of(cell).put(&mut out);
     }
     Arc::new(out.finish())
+}
+
+/// The members of a list; `None` for no list at all.
+#[derive(Debug, Clone)]
+struct Members(Option<Vec<String>>);
+
+impl Members {
+    fn of(cell: Option<Cell<'_>>) -> Self {
+        match cell.map(|cell| cell.value_as(&FieldType::StringList)) {
+            Some(Value::StringList(members)) => {
+                Members(Some(members.into_iter().map(Into::into).collect()))
+            }
+            _ => Members(None),
+        }
+    }
+
+    fn put(&self, out: &mut ListBuilder<StringBuilder>) {
+        for member in self.0.iter().flatten() {
+            out.values().append_value(member);
+        }
+        out.append(self.0.is_some());
+    }
 }
 
 fn points(part: &Part, rows: Range<usize>) -> ArrayRef {

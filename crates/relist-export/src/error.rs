@@ -53,7 +53,29 @@ pub enum ExportError {
     Stopped,
 }
 
+impl From<relist::error::QueryError> for ExportError {
+    fn from(error: relist::error::QueryError) -> Self {
+        ExportError::Store(error.into())
+    }
+}
+
 impl ExportError {
+    /// Something wrong with a lake.
+    pub(crate) fn lake(path: &std::path::Path, what: String) -> Self {
+        ExportError::Lake {
+            path: path.to_owned(),
+            what,
+        }
+    }
+
+    /// An error of a file, and what was being done with it.
+    pub(crate) fn at(doing: &str, path: &std::path::Path, source: io::Error) -> Self {
+        ExportError::Io {
+            context: format!("{doing} {}", path.display()),
+            source,
+        }
+    }
+
     /// An error of the stream that is written to.
     pub(crate) fn stream(source: io::Error) -> Self {
         ExportError::Io {

@@ -5,12 +5,10 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::write::GzEncoder;
-use relist::store::Snapshot;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::ExportError;
-use crate::manifest::Manifest;
-use crate::write::{Format, Request, Summary, write_columns};
+use crate::write::Format;
 
 /// How a file is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,26 +71,6 @@ impl Target {
     }
 }
 
-/// Exports into a file: written beside it, synced, then put in its place. What is said of it is for
-/// [`Manifest::put`] to write.
-///
-/// # Errors
-/// [`ExportError::Exists`] when the target is there and `replace` is not set; else as
-/// [`write_columns`]. The target is then as it was before.
-pub fn export(
-    snapshot: &Snapshot,
-    request: &Request<'_>,
-    target: &Target,
-    replace: bool,
-    progress: &mut dyn FnMut(u64) -> bool,
-) -> Result<(Summary, Manifest), ExportError> {
-    let (summary, written) = into_file(target, replace, |out| {
-        write_columns(snapshot, request, out, progress)
-    })?;
-    let manifest = Manifest::of(request, &summary, &written);
-    Ok((summary, manifest))
-}
-
 /// The size of a file, and the hash of its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Written {
@@ -112,7 +90,7 @@ pub(crate) fn into_file<R>(
         });
     }
     let mut temporary = Temporary::create(&target.path)?;
-    let at = |source| io_error("cannot write", &target.path, source);
+    let at = |source| ExportError::at("cannot write", &target.path, source);
     let hashed = Hashed {
         out: &mut temporary.file,
         bytes: 0,
@@ -177,7 +155,7 @@ impl Temporary {
         name.push(target.file_name().unwrap_or_default());
         name.push(format!(".{}.part", std::process::id()));
         let path = target.with_file_name(name);
-        let file = File::create(&path).map_err(|e| io_error("cannot create", target, e))?;
+        let file = File::create(&path).map_err(|e| ExportError::at("cannot create", target, e))?;
         Ok(Temporary {
             path,
             file,
@@ -186,7 +164,7 @@ impl Temporary {
     }
 
     fn put_in_place(mut self, target: &Path, replace: bool) -> Result<(), ExportError> {
-        let at = |source| io_error("cannot write", target, source);
+        let at = |source| ExportError::at("cannot write", target, source);
         self.file.sync_all().map_err(at)?;
         if replace {
             std::fs::rename(&self.path, target).map_err(at)?;
@@ -208,7 +186,7 @@ impl Temporary {
             // Not every file system has hard links.
             Err(_) => {
                 let renamed = std::fs::rename(&self.path, target);
-                renamed.map_err(|e| io_error("cannot write", target, e))?;
+                renamed.map_err(|e| ExportError::at("cannot write", target, e))?;
                 self.kept = true;
                 Ok(())
             }
@@ -235,17 +213,10 @@ fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn io_error(doing: &str, path: &Path, source: io::Error) -> ExportError {
-    ExportError::Io {
-        context: format!("{doing} {}", path.display()),
-        source,
-    }
-}
-
 /// Names the file in an error of the stream.
 fn named(error: ExportError, path: &Path) -> ExportError {
     match error {
-        ExportError::Io { source, .. } => io_error("cannot write", path, source),
+        ExportError::Io { source, .. } => ExportError::at("cannot write", path, source),
         other => other,
     }
 }

@@ -11,7 +11,7 @@ use relist::query::{Frame, FrameColumn};
 use crate::arrays::{array_of, schema_of};
 use crate::error::ExportError;
 use crate::shape::Shape;
-use crate::workers::in_order;
+use crate::workers::{Give, in_order};
 
 /// Writes a frame as an Arrow stream, a batch a chunk of rows.
 ///
@@ -33,7 +33,7 @@ pub(crate) fn write_stream(
         let columns = shape.fields.iter().map(|field| frame.column(*field));
         Ok(columns.collect::<Result<Vec<_>, _>>()?)
     };
-    let work = |columns: &mut Vec<FrameColumn<'_>>, at: usize| {
+    let work = |columns: &mut Vec<FrameColumn<'_>>, at: usize, give: &mut Give<'_, _>| {
         let rows = chunks.get(at).cloned().unwrap_or_default();
         let arrays = columns.iter_mut().zip(&shape.columns).map(|(own, column)| {
             let part = own.read(rows.clone())?;
@@ -42,7 +42,8 @@ pub(crate) fn write_stream(
         let arrays: Vec<ArrayRef> = arrays.collect::<Result<_, ExportError>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         let schema = Arc::clone(&schema);
-        Ok(RecordBatch::try_new_with_options(schema, arrays, &options)?)
+        give(RecordBatch::try_new_with_options(schema, arrays, &options)?);
+        Ok(())
     };
     let mut done = 0;
     in_order(chunks.len(), begin, work, |batch: RecordBatch| {

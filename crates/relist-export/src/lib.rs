@@ -8,19 +8,27 @@ mod error;
 mod workers;
 mod cell;
 mod csv;
+mod item;
 mod shape;
 mod arrays;
 mod rows;
 mod parquet;
 mod ipc;
 mod write;
-mod manifest;
 mod file;
+mod manifest;
+mod flat;
+mod changes;
+mod lake;
 
 pub use cell::{CellText, guarded};
+pub use changes::{ChangeShape, ChangesRequest, export_changes, write_changes};
 pub use csv::{CsvRecords, LineEnd, csv_writer};
 pub use error::ExportError;
-pub use file::{Compression, Target, export};
-pub use manifest::Manifest;
+pub use file::{Compression, Target};
+pub use lake::{
+    LakeFile, LakeManifest, LakeOptions, LakeReport, LakeTable, read_manifest, update_lake,
+};
+pub use manifest::{Manifest, export};
 pub use shape::{Column, ColumnType, Shape};
 pub use write::{Format, Request, Summary, write, write_columns};

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use relist::store::Snapshot;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ExportError;
 use crate::file::{Compression, Target, Written, into_file};
 use crate::shape::Column;
-use crate::write::{Format, Request, Summary};
+use crate::write::{Format, Request, Summary, write_columns};
 
 /// What a file is an export of. It says nothing of when it was made: the same snapshot gives the
 /// same bytes.
@@ -20,6 +21,9 @@ pub struct Manifest {
     pub resource: String,
     /// The sequence it is a snapshot of.
     pub sequence: u64,
+    /// Of changes: the sequence they come after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
     /// The `$filter`, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
@@ -41,6 +45,7 @@ impl Manifest {
             format: request.format.name().to_owned(),
             resource: request.query.resource.clone(),
             sequence: summary.sequence,
+            since: None,
             filter: request.query.filter.as_ref().map(|f| f.text.clone()),
             rows: summary.records,
             bytes: written.bytes,
@@ -73,6 +78,26 @@ impl Manifest {
             (column.name.as_str(), note)
         })
     }
+}
+
+/// Exports into a file: written beside it, synced, then put in its place. What is said of it is for
+/// [`Manifest::put`] to write.
+///
+/// # Errors
+/// [`ExportError::Exists`] when the target is there and `replace` is not set; else as
+/// [`write_columns`]. The target is then as it was before.
+pub fn export(
+    snapshot: &Snapshot,
+    request: &Request<'_>,
+    target: &Target,
+    replace: bool,
+    progress: &mut dyn FnMut(u64) -> bool,
+) -> Result<(Summary, Manifest), ExportError> {
+    let (summary, written) = into_file(target, replace, |out| {
+        write_columns(snapshot, request, out, progress)
+    })?;
+    let manifest = Manifest::of(request, &summary, &written);
+    Ok((summary, manifest))
 }
 
 /// A hash as a manifest has it.

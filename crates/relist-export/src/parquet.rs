@@ -7,17 +7,21 @@ use std::io::Write;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ::parquet::arrow::ArrowSchemaConverter;
 use ::parquet::arrow::add_encoded_arrow_schema_to_metadata;
 use ::parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
 };
+use ::parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use ::parquet::basic::{Compression, ZstdLevel};
 use ::parquet::file::metadata::{KeyValue, SortingColumn};
-use ::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use ::parquet::file::properties::{
+    EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion,
+};
 use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::types::ColumnPath;
-use arrow_schema::{Field, Schema};
+use arrow_array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, new_null_array};
+use arrow_schema::{DataType, Field, Schema};
+use relist::keycode::Key;
 use relist::query::Frame;
 
 use crate::arrays::{array_of, schema_of};
@@ -32,7 +36,7 @@ const SLICE: usize = 8_192;
 /// zstd's level.
 const LEVEL: i32 = 1;
 
-/// Writes a frame as a Parquet file.
+/// Writes a range of a frame's rows, which begins and ends where chunks do, as a Parquet file.
 ///
 /// # Errors
 /// As [`write`](crate::write()).
@@ -40,6 +44,7 @@ pub(crate) fn write_parquet(
     frame: &Frame<'_>,
     shape: &Shape,
     metadata: Vec<(String, String)>,
+    rows: Range<usize>,
     out: &mut dyn Write,
     progress: &mut dyn FnMut(u64) -> bool,
 ) -> Result<(), ExportError> {
@@ -54,7 +59,7 @@ pub(crate) fn write_parquet(
     let mut file = SerializedFileWriter::new(buffer.clone(), root, Arc::new(properties))?;
     let factory = ArrowRowGroupWriterFactory::new(&file, Arc::clone(&schema));
     let mut done = 0;
-    for (number, group) in groups(frame).into_iter().enumerate() {
+    for (number, group) in groups(frame, &rows).into_iter().enumerate() {
         let columns = encode_group(frame, shape, &schema, &factory, (number, &group))?;
         let mut writer = file.next_row_group()?;
         for chunk in columns {
@@ -74,10 +79,10 @@ pub(crate) fn write_parquet(
 /// What was written of a file and not yet given on: the file's writer wants a stream that it may
 /// take to another thread, which standard output is not.
 #[derive(Debug, Default, Clone)]
-struct Buffer(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Buffer(Arc<Mutex<Vec<u8>>>);
 
 impl Buffer {
-    fn drain(&self, out: &mut dyn Write) -> Result<(), ExportError> {
+    pub(crate) fn drain(&self, out: &mut dyn Write) -> Result<(), ExportError> {
         let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         out.write_all(&bytes).map_err(ExportError::stream)?;
         bytes.clear();
@@ -97,6 +102,17 @@ impl Write for Buffer {
     }
 }
 
+/// How every Parquet file of ours is written.
+pub(crate) fn plain_properties() -> Result<WriterPropertiesBuilder, ExportError> {
+    Ok(WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(LEVEL)?))
+        .set_writer_version(WriterVersion::PARQUET_1_0)
+        .set_created_by(concat!("relist version ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_offset_index_disabled(true)
+        .set_max_row_group_row_count(Some(GROUP)))
+}
+
 fn properties(
     frame: &Frame<'_>,
     shape: &Shape,
@@ -105,14 +121,7 @@ fn properties(
     let metadata = metadata
         .into_iter()
         .map(|(key, value)| KeyValue::new(key, value));
-    let mut builder = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(LEVEL)?))
-        .set_writer_version(WriterVersion::PARQUET_1_0)
-        .set_created_by(concat!("relist version ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_offset_index_disabled(true)
-        .set_max_row_group_row_count(Some(GROUP))
-        .set_key_value_metadata(Some(metadata.collect()));
+    let mut builder = plain_properties()?.set_key_value_metadata(Some(metadata.collect()));
     let resource = frame.resource();
     for column in &shape.columns {
         // Keys never repeat.
@@ -144,27 +153,109 @@ fn leaf_of(shape: &Shape, name: &str) -> Option<i32> {
     None
 }
 
-/// The row groups: chunks of rows that belong together.
-fn groups(frame: &Frame<'_>) -> Vec<Vec<Range<usize>>> {
+/// The row groups of a range of rows: chunks that belong together.
+fn groups(frame: &Frame<'_>, rows: &Range<usize>) -> Vec<Vec<Range<usize>>> {
     if frame.is_scattered() {
         // Each read costs nearly the whole column: as few of them as there may be.
-        let starts = (0..frame.len()).step_by(GROUP);
-        let group = |start: usize| vec![start..frame.len().min(start + GROUP)];
+        let starts = rows.clone().step_by(GROUP);
+        let group = |start: usize| vec![start..rows.end.min(start + GROUP)];
         return starts.map(group).collect();
     }
     let mut out: Vec<Vec<Range<usize>>> = Vec::new();
-    let mut rows = GROUP;
-    for chunk in frame.chunks() {
-        if rows + chunk.len() > GROUP {
+    let mut held = GROUP;
+    let own = |chunk: &&Range<usize>| chunk.start >= rows.start && chunk.end <= rows.end;
+    for chunk in frame.chunks().iter().filter(own) {
+        if held + chunk.len() > GROUP {
             out.push(Vec::new());
-            rows = 0;
+            held = 0;
         }
-        rows += chunk.len();
+        held += chunk.len();
         if let Some(group) = out.last_mut() {
             group.push(chunk.clone());
         }
     }
     out
+}
+
+/// What rows of updates have beside the resource's fields.
+#[derive(Debug)]
+pub(crate) struct Extra {
+    /// The key's field.
+    pub(crate) key: String,
+    /// The keys of records that are gone.
+    pub(crate) gone: Vec<Key>,
+    /// The sequence that the rows are as of.
+    pub(crate) sequence: u64,
+}
+
+/// The column that says whether a record is gone.
+const DELETED: &str = "_deleted";
+
+/// Writes what became of some records: all their fields, or that they are gone. Few enough that
+/// they are read one by one. How many rows there are.
+pub(crate) fn write_updates(
+    frame: &Frame<'_>,
+    shape: &Shape,
+    extra: &Extra,
+    out: &mut dyn Write,
+) -> Result<u64, ExportError> {
+    let own = schema_of(shape, &frame.resource().name);
+    let mut fields: Vec<Arc<Field>> = own.fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(DELETED, DataType::Boolean, false)));
+    let schema = Arc::new(Schema::new_with_metadata(fields, own.metadata));
+    let metadata = vec![KeyValue::new(
+        "relist.sequence".to_owned(),
+        extra.sequence.to_string(),
+    )];
+    let properties = plain_properties()?
+        .set_key_value_metadata(Some(metadata))
+        .build();
+    let buffer = Buffer::default();
+    let mut file = ArrowWriter::try_new(buffer.clone(), Arc::clone(&schema), Some(properties))?;
+    for start in (0..frame.len()).step_by(SLICE) {
+        let rows = start..frame.len().min(start + SLICE);
+        let parts = frame.parts(&shape.fields, rows.clone())?;
+        let mut arrays = Vec::with_capacity(parts.len() + 1);
+        for (column, part) in shape.columns.iter().zip(&parts) {
+            arrays.push(array_of(column, part, 0..part.len())?);
+        }
+        arrays.push(Arc::new(BooleanArray::from(vec![false; rows.len()])));
+        file.write(&RecordBatch::try_new(Arc::clone(&schema), arrays)?)?;
+        file.flush()?;
+        buffer.drain(out)?;
+    }
+    if !extra.gone.is_empty() {
+        let count = extra.gone.len();
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(shape.columns.len() + 1);
+        for (column, field) in shape.columns.iter().zip(schema.fields()) {
+            arrays.push(if column.name == extra.key {
+                keys(&extra.gone)
+            } else {
+                new_null_array(field.data_type(), count)
+            });
+        }
+        arrays.push(Arc::new(BooleanArray::from(vec![true; count])));
+        file.write(&RecordBatch::try_new(Arc::clone(&schema), arrays)?)?;
+    }
+    file.close()?;
+    buffer.drain(out)?;
+    Ok((frame.len() + extra.gone.len()) as u64)
+}
+
+fn keys(keys: &[Key]) -> ArrayRef {
+    let numbers: Option<Vec<i64>> = keys
+        .iter()
+        .map(|key| match key {
+            Key::Int(number) => Some(*number),
+            Key::Str(_) => None,
+        })
+        .collect();
+    match numbers {
+        Some(numbers) => Arc::new(Int64Array::from(numbers)),
+        None => Arc::new(StringArray::from_iter_values(
+            keys.iter().map(ToString::to_string),
+        )),
+    }
 }
 
 /// A column's place in the shape, its Arrow field, and the writers of its leaves.

@@ -4,6 +4,7 @@
 //! then on.
 
 use std::io::Write;
+use std::sync::{Mutex, PoisonError};
 
 use relist::query::{Frame, FrameColumn, Item, Part};
 use relist::record::Cell;
@@ -13,7 +14,10 @@ use relist::value::{Value, write_json_string};
 use crate::cell::{CellText, guarded};
 use crate::csv::LineEnd;
 use crate::error::ExportError;
-use crate::workers::in_order;
+use crate::workers::{Give, in_order};
+
+/// Rows whose lines are one text: a chunk has 32 of them.
+const PIECE: usize = 256;
 
 /// How lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,23 +51,36 @@ pub(crate) fn write_lines(
     let chunks = frame.chunks();
     let mut done = 0;
     let begin = || lines_of(frame, fields);
-    let work = |lines: &mut Vec<Line<'_>>, at: usize| {
+    // Texts that were written and may be filled again: fresh memory costs more than the work.
+    let used: Mutex<Vec<String>> = Mutex::default();
+    let work = |lines: &mut Vec<Line<'_>>, at: usize, give: &mut Give<'_, (u64, String)>| {
         let rows = chunks.get(at).cloned().unwrap_or_default();
-        let count = rows.len() as u64;
         let parts = lines.iter_mut().map(|line| line.column.read(rows.clone()));
         let parts: Vec<Part> = parts.collect::<Result<_, _>>()?;
-        let mut text = String::with_capacity(rows.len() * 512);
-        for row in 0..rows.len() {
-            match style {
-                Style::Json(end) => json_row(lines, &parts, row, end, &mut text),
-                Style::Csv(end) => csv_row(lines, &parts, row, end, &mut text),
+        for start in (0..rows.len()).step_by(PIECE) {
+            let piece = start..rows.len().min(start + PIECE);
+            let count = piece.len() as u64;
+            let free = used.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut text = free.unwrap_or_default();
+            text.clear();
+            for row in piece {
+                match style {
+                    Style::Json(end) => json_row(lines, &parts, row, end, &mut text),
+                    Style::Csv(end) => csv_row(lines, &parts, row, end, &mut text),
+                }
+            }
+            if !give((count, text)) {
+                break;
             }
         }
-        Ok((count, text))
+        Ok(())
     };
     in_order(chunks.len(), begin, work, |(count, text)| {
         out.write_all(text.as_bytes())
             .map_err(ExportError::stream)?;
+        used.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(text);
         done += count;
         if progress(done) {
             Ok(())
@@ -167,10 +184,7 @@ fn csv_row(lines: &mut [Line<'_>], parts: &[Part], row: usize, end: LineEnd, out
         // A line of nothing would not be a record.
         out.push_str("\"\"");
     }
-    out.push_str(match end {
-        LineEnd::CrLf => "\r\n",
-        LineEnd::Lf => "\n",
-    });
+    out.push_str(end.text());
 }
 
 /// Appends a cell as CSV has it.

@@ -4,20 +4,21 @@
 //! an integer column becomes one of decimals, and any column in the end one of text, in which
 //! nothing is lost.
 
-use relist::query::{Frame, Item, Part, Unit};
+use std::collections::BTreeMap;
+
+use relist::query::{Frame, Item, Numeral, Part, Unit};
 use relist::record::Cell;
 use relist::schema::{FieldId, FieldType};
-use relist::value::Value;
+use relist::value::{Decimal, Value};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::error::ExportError;
+use crate::item::{MOST_DIGITS, is_midnight, number_of, write_item};
 use crate::workers::all;
 
 /// The digits of a decimal that fits 64 bits, as Parquet stores it then.
 const SHORT: u8 = 18;
-/// The digits of an Arrow Decimal128.
-pub(crate) const MOST_DIGITS: u8 = 38;
 /// The digits behind the point that a column of decimals has at least: those of money.
 const LEAST_SCALE: u8 = 2;
 
@@ -95,6 +96,61 @@ impl Shape {
         Ok(Shape { columns, fields })
     }
 
+    /// The shape of a few rows that earlier columns have room for; `None` where they have not.
+    ///
+    /// # Errors
+    /// [`ExportError::Store`].
+    pub(crate) fn of_rows(
+        frame: &Frame<'_>,
+        fields: Vec<FieldId>,
+        before: &[Column],
+    ) -> Result<Option<Self>, ExportError> {
+        let resource = frame.resource();
+        let mut columns = Vec::with_capacity(fields.len());
+        for field in &fields {
+            let name = resource.field(*field).map_or("", |f| f.name.as_str());
+            match before.iter().find(|column| column.name == name) {
+                Some(column) => columns.push(column.clone()),
+                None => return Ok(None),
+            }
+        }
+        let ty = |field: &FieldId| resource.field(*field).map_or(&FieldType::Json, |f| &f.ty);
+        let mut seen: Vec<Seen> = fields.iter().map(|_| Seen::default()).collect();
+        for rows in frame.chunks() {
+            let parts = frame.parts(&fields, rows.clone())?;
+            for ((field, part), seen) in fields.iter().zip(&parts).zip(&mut seen) {
+                let mut codes = Vec::new();
+                for row in 0..part.len() {
+                    seen.look_at(part, part.item(row), ty(field), &mut codes);
+                }
+            }
+        }
+        let fits = fields
+            .iter()
+            .zip(&seen)
+            .zip(&columns)
+            .all(|((field, seen), column)| {
+                let (needed, _) = seen.settle(ty(field));
+                wider(&column.ty, &needed) == column.ty
+                    || matches!(column.ty, ColumnType::Text | ColumnType::Word)
+            });
+        Ok((fits && columns.len() == before.len()).then_some(Shape { columns, fields }))
+    }
+
+    /// The sums of the columns of numbers, as decimals, by the columns' names.
+    pub(crate) fn sums(&self, frame: &Frame<'_>) -> Result<BTreeMap<String, String>, ExportError> {
+        let pairs: Vec<(&Column, FieldId)> = self
+            .columns
+            .iter()
+            .zip(self.fields.iter().copied())
+            .collect();
+        let sums = all(pairs.len(), |at| match pairs.get(at) {
+            Some((column, field)) => sum_of(frame, column, *field),
+            None => Ok(None),
+        })?;
+        Ok(sums.into_iter().flatten().collect())
+    }
+
     /// The shape of an export whose columns have no types: text, all of them.
     pub(crate) fn untyped(frame: &Frame<'_>, fields: Vec<FieldId>) -> Self {
         let column = |field: &FieldId| {
@@ -121,6 +177,28 @@ impl Shape {
         }
         format!("{:032x}", xxh3_128(text.as_bytes()))
     }
+}
+
+/// The sum of a column; `None` where it holds no numbers.
+fn sum_of(
+    frame: &Frame<'_>,
+    column: &Column,
+    field: FieldId,
+) -> Result<Option<(String, String)>, ExportError> {
+    let scale = match &column.ty {
+        ColumnType::Int => 0,
+        ColumnType::Decimal { scale, .. } => *scale,
+        _ => return Ok(None),
+    };
+    let mut sum = Some(0_i128);
+    frame.column(field)?.scan(&mut |part, item| {
+        if let Some(value) = number_of(part, item, scale) {
+            sum = sum.and_then(|sum| sum.checked_add(value));
+        }
+        true
+    })?;
+    let sum = sum.and_then(|sum| Decimal::new(sum, scale));
+    Ok(sum.map(|sum| (column.name.clone(), sum.to_string())))
 }
 
 fn column_of(
@@ -217,6 +295,8 @@ enum Fit {
 struct Seen {
     whole: u8,
     scale: u8,
+    /// The greatest magnitude that was looked at of each scale: what is less tells nothing new.
+    known: [u64; 19],
     misfits: u64,
     example: String,
 }
@@ -232,37 +312,65 @@ impl Seen {
         // Codes are those of the field throughout.
         let mut codes: Vec<Option<Fit>> = Vec::new();
         column.scan(&mut |part, item| {
-            let fit = match item {
-                Item::Absent | Item::Null => return true,
-                Item::Code(code) => {
-                    let at = usize::from(code);
-                    if codes.len() <= at {
-                        codes.resize(part.codes().max(at + 1), None);
-                    }
-                    let known = codes.get(at).copied().flatten();
-                    let fit = known.unwrap_or_else(|| {
-                        part.coded(code)
-                            .map_or(Fit::Yes, |cell| fit_of(cell, declared))
-                    });
-                    if let Some(slot) = codes.get_mut(at) {
-                        *slot = Some(fit);
-                    }
-                    fit
-                }
-                Item::Cell(cell) => fit_of(cell, declared),
-                Item::Number(number) => match (number.unit, declared) {
-                    (Unit::Number, FieldType::Int | FieldType::Decimal) => {
-                        digits_of(i128::from(number.value), number.scale, number.digits())
-                    }
-                    (Unit::Day, FieldType::Date | FieldType::DateTime)
-                    | (Unit::Instant, FieldType::DateTime) => Fit::Yes,
-                    _ => cell_fit(item, part, declared),
-                },
-            };
-            self.add(fit, item, part);
+            self.look_at(part, item, declared, &mut codes);
             true
         })?;
         Ok(())
+    }
+
+    /// Looks at one cell; `codes` has what is known of the field's codes.
+    fn look_at(
+        &mut self,
+        part: &Part,
+        item: Item<'_>,
+        declared: &FieldType,
+        codes: &mut Vec<Option<Fit>>,
+    ) {
+        let fit = match item {
+            Item::Absent | Item::Null => return,
+            Item::Code(code) => {
+                let at = usize::from(code);
+                if codes.len() <= at {
+                    codes.resize(part.codes().max(at + 1), None);
+                }
+                let known = codes.get(at).copied().flatten();
+                let fit = known.unwrap_or_else(|| {
+                    part.coded(code)
+                        .map_or(Fit::Yes, |cell| fit_of(cell, declared))
+                });
+                if let Some(slot) = codes.get_mut(at) {
+                    *slot = Some(fit);
+                }
+                fit
+            }
+            Item::Cell(cell) => fit_of(cell, declared),
+            Item::Number(number) => match (number.unit, declared) {
+                (Unit::Number, FieldType::Int | FieldType::Decimal) => {
+                    if self.is_known(number) {
+                        return;
+                    }
+                    digits_of(i128::from(number.value), number.scale, number.digits())
+                }
+                (Unit::Day, FieldType::Date | FieldType::DateTime)
+                | (Unit::Instant, FieldType::DateTime) => Fit::Yes,
+                _ => cell_fit(item, part, declared),
+            },
+        };
+        self.add(fit, item, part);
+    }
+
+    /// Whether a number has no more digits than those before: it is no greater than one of the same
+    /// scale, and has not more of them behind the point than the column has.
+    fn is_known(&mut self, number: Numeral) -> bool {
+        let magnitude = number.value.unsigned_abs();
+        match self.known.get_mut(usize::from(number.scale)) {
+            Some(known) if *known >= magnitude && number.digits() <= self.scale => true,
+            Some(known) => {
+                *known = magnitude.max(*known);
+                false
+            }
+            None => false,
+        }
     }
 
     fn add(&mut self, fit: Fit, item: Item<'_>, part: &Part) {
@@ -315,21 +423,6 @@ impl Seen {
     }
 }
 
-/// Appends a value as JSON, as the feed wrote it; nothing where it is absent.
-pub(crate) fn write_item(item: Item<'_>, part: &Part, out: &mut String) {
-    match item {
-        Item::Absent => {}
-        Item::Null => out.push_str("null"),
-        Item::Number(number) => number.write_json(out),
-        Item::Code(code) => {
-            if let Some(cell) = part.coded(code) {
-                cell.write_json(out);
-            }
-        }
-        Item::Cell(cell) => cell.write_json(out),
-    }
-}
-
 /// A number of an odd unit, asked as its cell would be.
 fn cell_fit(item: Item<'_>, part: &Part, declared: &FieldType) -> Fit {
     let Item::Number(number) = item else {
@@ -350,14 +443,6 @@ fn cell_fit(item: Item<'_>, part: &Part, declared: &FieldType) -> Fit {
         return Fit::Yes;
     }
     Fit::No
-}
-
-/// Whether an instant is the beginning of a day.
-pub(crate) fn is_midnight(value: i64, scale: u8) -> bool {
-    let day = 10_i64
-        .checked_pow(u32::from(scale))
-        .and_then(|p| p.checked_mul(86_400));
-    day.is_some_and(|day| value.rem_euclid(day) == 0)
 }
 
 fn fit_of(cell: Cell<'_>, declared: &FieldType) -> Fit {

@@ -7,10 +7,19 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 /// The most threads: each holds a chunk of rows of every field.
 const MOST: usize = 4;
 
+/// Results that a thread may be ahead: those of a whole turn, or the others would wait for it.
+const AHEAD: usize = 32;
+
 fn threads(items: usize) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     cores.min(MOST).min(items)
 }
+
+/// What a turn of work gives its results to; says whether more are wanted.
+pub(crate) type Give<'g, R> = dyn FnMut(R) -> bool + 'g;
+
+/// A result, or the end of a turn.
+type Sent<R, E> = Option<Result<R, E>>;
 
 /// Does `work` to each number below `items` on several threads, and gives the results to `take` in
 /// order. `begin` makes what one thread keeps from one number to the next.
@@ -20,30 +29,40 @@ fn threads(items: usize) -> usize {
 pub(crate) fn in_order<S, R: Send, E: Send>(
     items: usize,
     begin: impl Fn() -> Result<S, E> + Sync,
-    work: impl Fn(&mut S, usize) -> Result<R, E> + Sync,
+    work: impl Fn(&mut S, usize, &mut Give<'_, R>) -> Result<(), E> + Sync,
     mut take: impl FnMut(R) -> Result<(), E>,
 ) -> Result<(), E> {
     let threads = threads(items);
     if threads < 2 {
         let mut state = begin()?;
+        let mut failed = None;
         for item in 0..items {
-            take(work(&mut state, item)?)?;
+            work(&mut state, item, &mut |result| {
+                failed = take(result).err();
+                failed.is_none()
+            })?;
+            if let Some(error) = failed.take() {
+                return Err(error);
+            }
         }
         return Ok(());
     }
     std::thread::scope(|scope| {
         let (begin, work) = (&begin, &work);
-        let mut receivers: Vec<Receiver<Result<R, E>>> = Vec::with_capacity(threads);
+        let mut receivers: Vec<Receiver<Sent<R, E>>> = Vec::with_capacity(threads);
         for first in 0..threads {
-            let (sender, receiver) = sync_channel(1);
+            let (sender, receiver) = sync_channel(AHEAD);
             receivers.push(receiver);
-            scope.spawn(move || turn(first, threads, items, begin, work, &sender));
+            scope.spawn(move || turn((first, threads, items), begin, work, &sender));
         }
         for receiver in (0..items).filter_map(|item| receivers.get(item % threads)) {
-            match receiver.recv() {
-                Ok(result) => take(result?)?,
-                // The thread panicked, and the scope passes that on.
-                Err(_) => break,
+            loop {
+                match receiver.recv() {
+                    Ok(Some(result)) => take(result?)?,
+                    Ok(None) => break,
+                    // The thread panicked, and the scope passes that on.
+                    Err(_) => return Ok(()),
+                }
             }
         }
         Ok(())
@@ -52,24 +71,29 @@ pub(crate) fn in_order<S, R: Send, E: Send>(
 
 /// One thread's share: every so manieth number, until nobody listens or something fails.
 fn turn<S, R, E>(
-    first: usize,
-    step: usize,
-    items: usize,
+    (first, step, items): (usize, usize, usize),
     begin: &impl Fn() -> Result<S, E>,
-    work: &impl Fn(&mut S, usize) -> Result<R, E>,
-    sender: &SyncSender<Result<R, E>>,
+    work: &impl Fn(&mut S, usize, &mut Give<'_, R>) -> Result<(), E>,
+    sender: &SyncSender<Sent<R, E>>,
 ) {
     let mut state = match begin() {
         Ok(state) => state,
         Err(error) => {
-            let _ = sender.send(Err(error));
+            let _ = sender.send(Some(Err(error)));
             return;
         }
     };
     for item in (first..items).step_by(step) {
-        let result = work(&mut state, item);
-        let failed = result.is_err();
-        if sender.send(result).is_err() || failed {
+        let mut heard = true;
+        let done = work(&mut state, item, &mut |result| {
+            heard = sender.send(Some(Ok(result))).is_ok();
+            heard
+        });
+        if let Err(error) = done {
+            let _ = sender.send(Some(Err(error)));
+            return;
+        }
+        if !heard || sender.send(None).is_err() {
             return;
         }
     }
@@ -122,19 +146,26 @@ mod tests {
     #[test]
     fn results_come_in_order() {
         let mut taken = Vec::new();
-        let square = |_: &mut (), n: usize| Ok::<_, usize>(n * n);
+        let square = |n: usize| Ok::<_, usize>(n * n);
         in_order(
             100,
             || Ok(()),
-            square,
+            |(), n, give| {
+                if n != 50 {
+                    give(square(n)?);
+                }
+                Ok(())
+            },
             |n| {
                 taken.push(n);
                 Ok(())
             },
         )
         .unwrap();
-        assert_eq!(taken, (0..100).map(|n| n * n).collect::<Vec<_>>());
-        assert_eq!(all(100, |n| square(&mut (), n)).unwrap(), taken);
+        let squares: Vec<usize> = (0..100).map(|n| n * n).collect();
+        assert_eq!(all(100, square).unwrap(), squares);
+        let most: Vec<usize> = squares.into_iter().filter(|n| *n != 2_500).collect();
+        assert_eq!(taken, most);
     }
 
     #[test]
@@ -144,7 +175,10 @@ mod tests {
         let failed = in_order(
             1_000,
             || Ok(()),
-            |(), n| fail(n),
+            |(), n, give| {
+                give(fail(n)?);
+                Ok(())
+            },
             |_| {
                 taken += 1;
                 Ok(())
@@ -155,7 +189,12 @@ mod tests {
         let refused = in_order(
             1_000,
             || Ok(()),
-            |(), n| Ok(n),
+            |(), n, give| {
+                // Goes on whether anyone listens or not, as far as it can.
+                give(n);
+                give(n);
+                Ok(())
+            },
             |n| if n == 7 { Err(n) } else { Ok(()) },
         );
         assert_eq!(refused, Err(7));

@@ -128,7 +128,7 @@ pub fn write_columns(
 }
 
 /// Facts about the snapshot that a file with a place for them is given.
-fn facts(frame: &Frame<'_>, shape: &Shape) -> Vec<(String, String)> {
+pub(crate) fn facts(frame: &Frame<'_>, shape: &Shape) -> Vec<(String, String)> {
     let facts = [
         ("relist.resource", frame.resource().name.clone()),
         ("relist.key", frame.resource().key_field.clone()),
@@ -148,7 +148,14 @@ pub(crate) fn write_frame(
 ) -> Result<(), ExportError> {
     let (before, between, after) = match request.format {
         Format::Parquet => {
-            write_parquet(frame, shape, facts(frame, shape), out, progress)?;
+            write_parquet(
+                frame,
+                shape,
+                facts(frame, shape),
+                0..frame.len(),
+                out,
+                progress,
+            )?;
             return flushed(out);
         }
         Format::Arrow => {

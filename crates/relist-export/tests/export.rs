@@ -10,7 +10,10 @@ use relist::odata::Query;
 use relist::query::QueryContext;
 use relist::store::Store;
 use relist::value::Timestamp;
-use relist_export::{ExportError, Format, LineEnd, Request, Target, export, write};
+use relist_export::{
+    ColumnType, ExportError, Format, LineEnd, Manifest, Request, Target, export, write,
+    write_columns,
+};
 
 const ROWS: [&str; 4] = [
     r#"{"ListingKey":"a","Price":350000.50,"Remarks":"two\nlines, a \"quote\"","Flag":true}"#,
@@ -104,7 +107,7 @@ fn a_file_appears_whole_or_not_at_all() {
     let snapshot = store.snapshot().unwrap();
     let query = Query::new("Property");
     let path = folder.path().join("out.ndjson.gz");
-    let target = Target::of(&path).unwrap();
+    let target = Target::of(&path, None).unwrap();
     let asked = request(&query, &NOW, Format::Ndjson);
     let files = || std::fs::read_dir(folder.path()).unwrap().count();
     let before = files();

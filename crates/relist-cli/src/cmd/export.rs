@@ -4,13 +4,22 @@ use std::path::Path;
 
 use relist::odata::Query;
 use relist::query::QueryContext;
-use relist_export::{Format as ExportFormat, LineEnd, Request, Summary, Target};
+use relist::store::Snapshot;
+use relist_export::{
+    ChangeShape, ChangesRequest, Format as ExportFormat, LineEnd, Request, Summary, Target,
+};
+
+use super::groups;
 
 use crate::app::{self, App};
 use crate::args::{self, Export, Format};
 use crate::failure::{Exit, Failure};
+use crate::moment;
 use crate::progress::Bar;
 use crate::style::{bytes, plural};
+
+/// How often the bar is moved, in changes.
+const STEP: u64 = 1_024;
 
 pub(super) fn run(app: &mut App<'_>, args: &Export) -> Result<Exit, Failure> {
     let mut query = app.located(Query::new(&args.resource))?;
@@ -34,6 +43,15 @@ pub(super) fn run(app: &mut App<'_>, args: &Export) -> Result<Exit, Failure> {
     let store = app.open()?;
     let snapshot = store.snapshot()?;
     app::reached(&snapshot, context.as_of)?;
+    if groups::is_of_changes(&snapshot, &query) {
+        return changes(app, args, (&snapshot, &context), target.as_ref());
+    }
+    if args.since.is_some() || args.shape.is_some() {
+        return Err(Failure::usage(
+            "--since and --shape are of changes".to_owned(),
+            "`relist export changes --since ..`; --as-of is a moment of a resource",
+        ));
+    }
     let live = snapshot.count(&args.resource)?;
     let total = (args.filter.is_none() && context.as_of.is_none()).then_some(live);
     let bar = Bar::records(app.shows_progress() && !to_stream, total, &args.resource);
@@ -64,6 +82,62 @@ pub(super) fn run(app: &mut App<'_>, args: &Export) -> Result<Exit, Failure> {
     }
     for (column, note) in manifest.notes() {
         app.warn(&format!("{column} is exported as {note}"));
+    }
+    app.note(&done(&summary, target));
+    Ok(Exit::Ok)
+}
+
+/// Exports the changelog.
+fn changes(
+    app: &mut App<'_>,
+    args: &Export,
+    (snapshot, context): (&Snapshot, &QueryContext),
+    target: Option<&Target>,
+) -> Result<Exit, Failure> {
+    if args.select.is_some() {
+        return Err(Failure::usage(
+            "the columns of exported changes are chosen by --shape".to_owned(),
+            "--shape relist or --shape history",
+        ));
+    }
+    let since = match &args.since {
+        Some(text) => moment::since(snapshot, text, app.now())?,
+        None => 0,
+    };
+    (app.environment.catch_interrupt)(&app.environment.stop);
+    let environment = app.environment;
+    let bar = Bar::records(app.shows_progress() && target.is_some(), None, "changes");
+    let mut progress = |rows: u64| {
+        if rows.is_multiple_of(STEP) {
+            bar.at(rows);
+        }
+        !environment.stopped()
+    };
+    let format = target.map_or_else(
+        || stream_format(args.format, app.global.output),
+        |target| target.format,
+    );
+    let request = ChangesRequest {
+        since,
+        filter: args.filter.as_deref(),
+        context,
+        shape: match args.shape {
+            Some(args::Shape::History) => ChangeShape::History,
+            Some(args::Shape::Relist) | None => ChangeShape::Relist,
+        },
+        format,
+        lines: LineEnd::CrLf,
+    };
+    let Some(target) = target else {
+        relist_export::write_changes(snapshot, &request, app.out, &mut progress)?;
+        return Ok(Exit::Ok);
+    };
+    let done_so =
+        relist_export::export_changes(snapshot, &request, target, args.force, &mut progress)?;
+    bar.clear();
+    let (summary, manifest) = done_so;
+    if !args.no_manifest {
+        manifest.put(&target.path)?;
     }
     app.note(&done(&summary, target));
     Ok(Exit::Ok)

@@ -13,6 +13,7 @@ mod groups;
 mod history;
 mod ingest;
 mod init;
+mod lake;
 mod media;
 mod quarantine;
 mod prometheus;
@@ -55,6 +56,7 @@ pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Fail
         Command::Doctor(args) => doctor::run(app, &args),
         Command::Quarantine(args) => quarantine::run(app, &args),
         Command::Export(args) => export::run(app, &args),
+        Command::Lake(args) => lake::run(app, &args),
         Command::Schedule(args) => schedule::run(app, &args),
         Command::Media(args) => media::run(app, &args),
         Command::Demo(args) => demo::run(app, &args),

@@ -4,7 +4,7 @@
 //! records of them. A frame holds the slots in their order; each [`FrameColumn`] reads one field of
 //! a range of rows and forgets it again, so that memory does not grow with the resource.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +13,7 @@ use super::table::Table;
 use super::{QueryContext, order};
 use crate::column::{Dictionary, Item, Part, SEGMENT_ROWS, Segment, place};
 use crate::error::Result;
+use crate::keycode::Key;
 use crate::odata::Query;
 use crate::schema::{FieldId, Resource};
 use crate::store::{RecordReader, Snapshot};
@@ -25,7 +26,7 @@ const ENOUGH: usize = CHUNK / 2;
 /// in that order.
 const SCATTERED: usize = 6;
 /// Segments that a column holds decoded.
-const HELD: usize = 3;
+const HELD: usize = 2;
 
 /// The records of a query, as columns.
 pub struct Frame<'s> {
@@ -33,6 +34,9 @@ pub struct Frame<'s> {
     select: Option<Vec<FieldId>>,
     slots: Vec<u32>,
     chunks: Vec<Range<usize>>,
+    /// The slots of each chunk in ascending order, with their places in it; empty where they are
+    /// scattered.
+    placed: Vec<(u32, u32)>,
     scattered: bool,
     by_key: bool,
     fields: Mutex<HashMap<FieldId, Arc<Known>>>,
@@ -77,11 +81,22 @@ impl Snapshot {
         slots.drain(..skip.min(slots.len()));
         slots.truncate(top);
         let (chunks, scattered) = chunks_of(&slots);
+        let mut placed = Vec::new();
+        if !scattered {
+            placed.reserve(slots.len());
+            for chunk in &chunks {
+                let start = placed.len();
+                let own = slots.get(chunk.clone()).unwrap_or_default();
+                placed.extend(own.iter().copied().zip(0..));
+                placed.get_mut(start..).unwrap_or_default().sort_unstable();
+            }
+        }
         Ok(Frame {
             table,
             select: bound.select,
             slots,
             chunks,
+            placed,
             scattered,
             by_key: bound.orderby.is_none(),
             fields: Mutex::default(),
@@ -89,7 +104,63 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    /// Records by their keys as columns, in order of key; those that are not there are told apart.
+    ///
+    /// # Errors
+    /// [`Error::UnknownResource`](crate::error::Error::UnknownResource), or when the store cannot
+    /// be read.
+    pub fn frame_of(&self, resource: &str, keys: &BTreeSet<Key>) -> Result<(Frame<'_>, Vec<Key>)> {
+        let table = Table::new(self, resource, self.sequence())?;
+        let mut slots = Vec::with_capacity(keys.len());
+        let mut gone = Vec::new();
+        for key in keys {
+            match self.head_of(resource, key)? {
+                Some(head) if !head.deleted => slots.push(head.slot),
+                _ => gone.push(key.clone()),
+            }
+        }
+        let (chunks, _) = chunks_of(&slots);
+        let frame = Frame {
+            table,
+            select: None,
+            slots,
+            chunks,
+            placed: Vec::new(),
+            scattered: true,
+            by_key: true,
+            fields: Mutex::default(),
+        };
+        Ok((frame, gone))
+    }
+}
+
 impl Frame<'_> {
+    /// The cells of some fields, ascending, in a range of rows, out of the records themselves: for
+    /// few rows that are stored far apart.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn parts(&self, fields: &[FieldId], rows: Range<usize>) -> Result<Vec<Part>> {
+        let slots = self.slots.get(rows).unwrap_or_default();
+        let dictionary = Arc::new(Dictionary::default());
+        let part = || Part::absent(slots.len(), Arc::clone(&dictionary));
+        let mut parts: Vec<Part> = fields.iter().map(|_| part()).collect();
+        let mut cell = Vec::new();
+        for (at, record) in self.table.records_of(None, slots).into_iter().enumerate() {
+            let mut places = fields.iter().zip(&mut parts).peekable();
+            for (field, found) in record?.cells() {
+                while places.next_if(|(own, _)| **own < field).is_some() {}
+                if let Some((_, part)) = places.next_if(|(own, _)| **own == field) {
+                    cell.clear();
+                    found.write(&mut cell);
+                    part.put_cell(at, &cell);
+                }
+            }
+        }
+        Ok(parts)
+    }
+
     /// The resource.
     pub fn resource(&self) -> &Resource {
         &self.table.resource
@@ -222,8 +293,17 @@ impl FrameColumn<'_> {
     /// # Errors
     /// When the store cannot be read.
     pub fn read(&mut self, rows: Range<usize>) -> Result<Part> {
-        let slots = self.frame.slots.get(rows).unwrap_or_default();
-        let mut placed: Vec<(u32, usize)> = slots.iter().copied().zip(0..).collect();
+        let slots = self.frame.slots.get(rows.clone()).unwrap_or_default();
+        if let Some(placed) = self.frame.placed.get(rows.clone())
+            && self
+                .frame
+                .chunks
+                .binary_search_by_key(&rows.start, |c| c.start)
+                .is_ok_and(|at| self.frame.chunks.get(at) == Some(&rows))
+        {
+            return self.gather(placed);
+        }
+        let mut placed: Vec<(u32, u32)> = slots.iter().copied().zip(0..).collect();
         if !placed.is_sorted() {
             placed.sort_unstable();
         }
@@ -245,7 +325,7 @@ impl FrameColumn<'_> {
             &sorted
         };
         for run in slots.chunk_by(|a, b| place(*a).0 == place(*b).0) {
-            let placed: Vec<(u32, usize)> = run.iter().copied().zip(0..).collect();
+            let placed: Vec<(u32, u32)> = run.iter().copied().zip(0..).collect();
             let part = self.gather(&placed)?;
             for row in 0..part.len() {
                 if !visit(&part, part.item(row)) {
@@ -257,7 +337,7 @@ impl FrameColumn<'_> {
     }
 
     /// The cells of slots, ascending, each at its place.
-    fn gather(&mut self, placed: &[(u32, usize)]) -> Result<Part> {
+    fn gather(&mut self, placed: &[(u32, u32)]) -> Result<Part> {
         let known = Arc::clone(&self.known);
         let mut part = Part::absent(placed.len(), Arc::clone(&known.dictionary));
         for run in placed.chunk_by(|a, b| place(a.0).0 == place(b.0).0) {
@@ -270,19 +350,19 @@ impl FrameColumn<'_> {
             };
             if segment.is_elsewhere() {
                 for (slot, at) in run {
-                    self.from_record(*slot, *at, &mut part)?;
+                    self.from_record(*slot, *at as usize, &mut part)?;
                 }
                 continue;
             }
             let rows = run
                 .iter()
-                .map(|(slot, at)| (*at, usize::from(place(*slot).1)));
+                .map(|(slot, at)| (*at as usize, usize::from(place(*slot).1)));
             part.take(segment, rows);
         }
         if !known.past.is_empty() {
             for (slot, at) in placed {
                 if let Some(cell) = known.past.get(slot) {
-                    part.put_cell(*at, cell);
+                    part.put_cell(*at as usize, cell);
                 }
             }
         }
