@@ -38,6 +38,8 @@ const UPDATES: &str = "_updates";
 const FILE_ROWS: usize = 983_040;
 /// Updates are folded into new files when they are more than this part of the records.
 const FOLD: u64 = 10;
+/// A file of changes with fewer rows is written again when its day goes on.
+const SMALL: u64 = 50_000;
 /// The version of the layout.
 const LAYOUT: u32 = 1;
 
@@ -423,11 +425,12 @@ impl<'a> Lake<'a> {
         if self.options.full {
             out.files.clear();
         }
-        // The last day may have gone on since: its file is written again.
-        let last = out.files.pop();
-        let mut from = match &last {
-            Some(file) => file.from.unwrap_or(0),
-            None => self.oldest()?,
+        // The last day may have gone on since: its file is written again while it is a small one.
+        let again = out.files.pop_if(|file| file.rows < SMALL);
+        let mut from = match (&again, out.files.is_empty()) {
+            (Some(file), _) => file.from.unwrap_or(0),
+            (None, true) => self.oldest()?,
+            (None, false) => out.base_sequence + 1,
         };
         while from <= sequence {
             let Some((date, end)) = self.day(from, sequence)? else {
