@@ -372,18 +372,47 @@ pub(crate) struct Each {
 
 #[derive(Debug, Args)]
 pub(crate) struct Report {
-    /// One run, in full
-    #[arg(conflicts_with_all = ["last", "resource", "summary"])]
-    pub(crate) run: Option<u64>,
+    /// One run, in full; `market` makes a page about the market
+    #[arg(value_name = "RUN|market", conflicts_with_all = ["last", "summary"])]
+    pub(crate) what: Option<ReportOf>,
     /// The last runs
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) last: usize,
-    /// Only runs of this resource
+    /// Only runs of this resource; of `market`, the resource of listings [default: Property]
     #[arg(long)]
     pub(crate) resource: Option<String>,
+    /// Of `market`: the file, one page of HTML that needs no network
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: Option<PathBuf>,
+    /// Of `market`: replace the file if it exists
+    #[arg(long, requires = "to")]
+    pub(crate) force: bool,
     /// How many went well, and how long they took
     #[arg(long)]
     pub(crate) summary: bool,
+}
+
+/// What a report is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReportOf {
+    /// A run.
+    Run(u64),
+    /// The market.
+    Market,
+}
+
+impl std::str::FromStr for ReportOf {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "market" {
+            return Ok(ReportOf::Market);
+        }
+        let run = text
+            .parse()
+            .map_err(|_| "write the number of a run, or market");
+        Ok(ReportOf::Run(run?))
+    }
 }
 
 #[derive(Debug, Args)]

@@ -14,9 +14,19 @@ use relist::schema::FieldType;
 use relist::store::{AsOf, Cause, Snapshot, Store};
 use relist::value::{Timestamp, Value};
 use relist_sim::{Backend as _, Waves};
-use relist_tests::fresh::Fresh;
-use relist_tests::{data, python};
 use serde_json::Value as Json;
+
+#[path = "../../../tests/src/data.rs"]
+#[expect(dead_code, unreachable_pub, reason = "shared with the package of the tests")]
+mod data;
+#[path = "../../../tests/src/fresh.rs"]
+#[expect(dead_code, unreachable_pub, clippy::unwrap_used, reason = "as data")]
+mod fresh;
+#[path = "../../../tests/src/python.rs"]
+#[expect(unreachable_pub, reason = "as data")]
+mod python;
+
+use fresh::Fresh;
 
 const DAY: i64 = 86_400_000_000;
 /// 2026-03-01.
@@ -66,7 +76,7 @@ impl World {
     }
 
     fn store(&self) -> PathBuf {
-        self.fresh.folder.path().join(relist_tests::fresh::FILE)
+        self.fresh.folder.path().join(fresh::FILE)
     }
 
     fn folder(&self) -> &Path {
@@ -518,6 +528,59 @@ fn walk(folder: &Path) -> Vec<PathBuf> {
         }
     }
     out
+}
+
+/// A browser, by the names that it has.
+fn browser() -> Option<&'static str> {
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    names.into_iter().find(|name| {
+        let version = Command::new(name).arg("--version").output();
+        version.is_ok_and(|output| output.status.success())
+    })
+}
+
+#[test]
+fn the_market_page_draws_itself_in_a_browser() {
+    let test = "the_market_page_draws_itself_in_a_browser";
+    let world = World::new(8, 400, 12);
+    world.relist(&["report", "market", "--to", "report.html"]);
+    let page = world.folder().join("report.html");
+    let text = std::fs::read_to_string(&page).unwrap();
+    for network in ["http://", "https://", "src=", "@import"] {
+        let own = text.replace("http://www.w3.org/2000/svg", "");
+        assert!(!own.contains(network), "the page refers to {network}");
+    }
+    let Some(browser) = browser() else {
+        return data::skipped(test, "there is no chromium");
+    };
+    for width in ["1280,900", "400,800"] {
+        let output = Command::new(browser)
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
+            .args(["--enable-logging=stderr", "--virtual-time-budget=3000"])
+            .arg(format!("--window-size={width}"))
+            .arg(format!(
+                "--user-data-dir={}",
+                world.folder().join("browser").display()
+            ))
+            .arg(format!("file://{}", page.display()))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        let console: Vec<&str> = said.lines().filter(|l| l.contains("CONSOLE")).collect();
+        assert!(console.is_empty(), "{console:?}");
+        let drawn = String::from_utf8_lossy(&output.stdout).into_owned();
+        for part in ["price", "inventory", "cuts", "market", "flow"] {
+            let start = drawn.find(&format!("id=\"{part}\"")).unwrap();
+            let end = drawn[start..].find("</section>").unwrap();
+            let chart = &drawn[start..start + end];
+            assert!(
+                chart.contains("<svg") && !chart.contains("NaN"),
+                "{part}: {chart}"
+            );
+        }
+        assert!(drawn.contains("<canvas") && drawn.contains("active listings, by price"));
+    }
 }
 
 #[test]

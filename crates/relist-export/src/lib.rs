@@ -29,6 +29,6 @@ pub use file::{Compression, Target};
 pub use lake::{
     LakeFile, LakeManifest, LakeOptions, LakeReport, LakeTable, read_manifest, update_lake,
 };
-pub use manifest::{Manifest, export};
+pub use manifest::{Manifest, export, put_bytes};
 pub use shape::{Column, ColumnType, Shape};
 pub use write::{Format, Request, Summary, write, write_columns};

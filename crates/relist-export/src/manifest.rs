@@ -105,17 +105,26 @@ pub(crate) fn hash_text(hash: u128) -> String {
     format!("xxh3-128:{hash:032x}")
 }
 
-/// Puts a JSON document in the place of a file, whole or not at all.
-pub(crate) fn put_json(path: &Path, document: &impl Serialize) -> Result<(), ExportError> {
+/// Puts bytes in the place of a file, whole or not at all.
+///
+/// # Errors
+/// [`ExportError::Io`].
+pub fn put_bytes(path: &Path, bytes: &[u8]) -> Result<(), ExportError> {
     let target = Target {
         path: path.to_owned(),
         format: Format::Json,
         compression: Compression::None,
     };
     into_file(&target, true, |out| {
-        serde_json::to_writer_pretty(&mut *out, document)
-            .map_err(|e| ExportError::stream(e.into()))?;
-        out.write_all(b"\n").map_err(ExportError::stream)
+        out.write_all(bytes).map_err(ExportError::stream)
     })?;
     Ok(())
+}
+
+/// Puts a JSON document in the place of a file, whole or not at all.
+pub(crate) fn put_json(path: &Path, document: &impl Serialize) -> Result<(), ExportError> {
+    let mut text =
+        serde_json::to_vec_pretty(document).map_err(|e| ExportError::stream(e.into()))?;
+    text.push(b'\n');
+    put_bytes(path, &text)
 }

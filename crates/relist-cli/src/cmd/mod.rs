@@ -14,6 +14,7 @@ mod history;
 mod ingest;
 mod init;
 mod lake;
+mod market;
 mod media;
 mod quarantine;
 mod prometheus;
@@ -28,7 +29,7 @@ mod verify;
 mod watch;
 
 use crate::app::App;
-use crate::args::{Command, Format};
+use crate::args::{Command, Format, ReportOf};
 use crate::failure::{Exit, Failure};
 
 /// Runs the command that was typed.
@@ -49,6 +50,7 @@ pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Fail
         Command::Changes(args) => changes::run(app, &args),
         Command::Watch(args) => watch::run(app, &args),
         Command::Each(args) => each::run(app, &args),
+        Command::Report(args) if args.what == Some(ReportOf::Market) => market::run(app, &args),
         Command::Report(args) => runs::run(app, &args),
         Command::Status(args) => status::run(app, &args),
         Command::Verify => verify::run(app),
