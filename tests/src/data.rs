@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 pub fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     // A test of another package has this module, too, by its path.
-    let root = here.ancestors().find(|p| p.join("ARCHITECTURE.md").exists());
+    let root = here
+        .ancestors()
+        .find(|p| p.join("ARCHITECTURE.md").exists());
     root.unwrap_or(here).to_path_buf()
 }
 

@@ -106,6 +106,8 @@ pub(crate) enum Command {
     Compact,
     /// Try the feed on the rules of its profile, and say what differs
     Doctor(Doctor),
+    /// Show and choose the fields by which records are found without a scan
+    Index(Index),
     /// Look at what could not be applied
     Quarantine(Quarantine),
     /// Write records to a file
@@ -423,6 +425,31 @@ pub(crate) struct Status {
     /// Exit with code 6 when a synced resource was last complete longer ago: 12h, 90m
     #[arg(long, value_name = "TIME")]
     pub(crate) max_age: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Index {
+    #[command(subcommand)]
+    pub(crate) action: IndexAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IndexAction {
+    /// List the indexed fields
+    List(OfResource),
+    /// Index fields of a resource
+    Create(IndexFields),
+    /// Index fields of a resource no more
+    Drop(IndexFields),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IndexFields {
+    /// The resource
+    pub(crate) resource: String,
+    /// The fields
+    #[arg(required = true, value_name = "FIELD")]
+    pub(crate) fields: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! Changes as lines, in RESO's words.
 
+use relist::query::ChangeRow;
 use relist::schema::Resource;
 use relist::store::{Change, FieldChange, Operation};
 use relist::value::Timestamp;
@@ -35,6 +36,28 @@ pub(crate) fn lines(change: &Change, fields: &[&str]) -> Vec<Vec<Datum>> {
         }
     }
     lines
+}
+
+/// The line of a row of the changes: a value for each member.
+pub(crate) fn of_row(row: &ChangeRow<'_>) -> Vec<Datum> {
+    let (previous, new) = if row.field.is_some() {
+        (Datum::cell(row.previous()), Datum::cell(row.new_value()))
+    } else {
+        let note = Some(row.note).filter(|n| !n.is_empty() && row.key.is_none());
+        (Datum::null(), Datum::optional(note))
+    };
+    vec![
+        Datum::number(row.sequence),
+        Datum::text(row.resource),
+        Datum::optional(row.key.map(ToString::to_string)),
+        Datum::text(row.operation.name()),
+        Datum::optional(row.field),
+        previous,
+        new,
+        Datum::time(row.source_time),
+        Datum::time(Some(row.observed)),
+        Datum::text(row.cause.name()),
+    ]
 }
 
 /// The line of one field of a change, or of the change as a whole: a value for each member.

@@ -17,7 +17,11 @@ use relist_sim::{Backend as _, Waves};
 use serde_json::Value as Json;
 
 #[path = "../../../tests/src/data.rs"]
-#[expect(dead_code, unreachable_pub, reason = "shared with the package of the tests")]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "shared with the package of the tests"
+)]
 mod data;
 #[path = "../../../tests/src/fresh.rs"]
 #[expect(dead_code, unreachable_pub, clippy::unwrap_used, reason = "as data")]

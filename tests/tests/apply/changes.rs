@@ -9,7 +9,7 @@ use relist::error::Error;
 use relist::keycode::Key;
 use relist::odata::Query;
 use relist::query::{CHANGES, QueryContext};
-use relist::store::{AsOf, FieldChange, Operation, Snapshot};
+use relist::store::{AsOf, Operation, Snapshot};
 use relist::value::{Decimal, Timestamp};
 use relist_tests::fresh::Fresh;
 use serde_json::{Value as Json, json};
@@ -71,16 +71,13 @@ fn asked(snapshot: &Snapshot, query: &Query, context: &QueryContext) -> Vec<Line
                 cell.map_or("-".to_owned(), relist::record::Cell::to_json)
             };
             lines.push((
-                row.change.sequence,
-                row.change
-                    .key
-                    .as_ref()
-                    .map_or("-".to_owned(), Key::to_string),
-                row.change.operation.name(),
-                row.field.map_or("-".to_owned(), |f| f.name.clone()),
-                cell(row.field.and_then(FieldChange::previous)),
-                cell(row.field.and_then(FieldChange::new_value)),
-                row.change.run,
+                row.sequence,
+                row.key.map_or("-".to_owned(), Key::to_string),
+                row.operation.name(),
+                row.field.map_or("-".to_owned(), str::to_owned),
+                cell(row.previous()),
+                cell(row.new_value()),
+                row.run,
             ));
             Ok(true)
         })

@@ -4,6 +4,7 @@
 //! (`RELIST_CASES` sets how many random pairs are tried); tables hold the cases worth reading.
 
 mod generate;
+mod index;
 mod planner;
 #[path = "../apply/random.rs"]
 mod random;

@@ -132,8 +132,8 @@ pub(super) fn print_changes(
 }
 
 fn data(row: &ChangeRow<'_>, selected: Option<&[FieldId]>) -> Vec<Datum> {
-    let mut data = change::row(row.change, row.field);
-    data.push(Datum::number(row.change.run));
+    let mut data = change::of_row(row);
+    data.push(Datum::number(row.run));
     match selected {
         None => data,
         Some(fields) => fields

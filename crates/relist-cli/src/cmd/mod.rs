@@ -11,6 +11,7 @@ mod export;
 mod get;
 mod groups;
 mod history;
+mod index;
 mod ingest;
 mod init;
 mod lake;
@@ -56,6 +57,7 @@ pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Fail
         Command::Verify => verify::run(app),
         Command::Compact => compact::run(app),
         Command::Doctor(args) => doctor::run(app, &args),
+        Command::Index(args) => index::run(app, &args),
         Command::Quarantine(args) => quarantine::run(app, &args),
         Command::Export(args) => export::run(app, &args),
         Command::Lake(args) => lake::run(app, &args),

@@ -75,6 +75,22 @@ impl Dictionary {
         self.bytes.get(start..end)
     }
 
+    /// The code that a cell has, empty when absent; `None` when it has none, or before
+    /// [`index`](Dictionary::index).
+    pub(crate) fn known(&self, cell: &[u8]) -> Option<u16> {
+        if cell.is_empty() {
+            return Some(ABSENT);
+        }
+        if cell == NULL_CELL {
+            return Some(NULL);
+        }
+        if self.table.is_empty() {
+            return None;
+        }
+        let place = self.find(cell).ok()?;
+        u16::try_from(place + FIRST).ok()
+    }
+
     /// The code of a cell, empty when absent; given now if it has none. `None` when it is full.
     pub(crate) fn code(&mut self, cell: &[u8]) -> Option<u16> {
         if cell.is_empty() {
@@ -136,7 +152,7 @@ impl Dictionary {
         }
     }
 
-    fn index(&mut self) {
+    pub(crate) fn index(&mut self) {
         let size = ((self.len() + 1) * 4).next_power_of_two().max(64);
         self.table = vec![0; size];
         for place in 0..self.len() {

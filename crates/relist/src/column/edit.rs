@@ -2,7 +2,7 @@
 
 use super::number::Number;
 use super::segment::{numbers_of, slice_of};
-use super::{Dictionary, Form, Segment, Values};
+use super::{Dictionary, Form, Numbers, Segment, Values};
 
 /// Rows looked at before a dictionary is given up for good.
 const TRIAL_ROWS: usize = 1_024;
@@ -17,6 +17,54 @@ const LONG: usize = 2_048;
 pub(crate) struct Edit<'a> {
     pub(crate) row: u16,
     pub(crate) cell: &'a [u8],
+}
+
+impl Segment {
+    /// The segment with codes of its dictionary in some rows; `None` where it holds other things.
+    pub(crate) fn with_codes(&self, rows: &[(u16, u16)]) -> Option<Segment> {
+        let Values::Codes(codes) = &self.values else {
+            return None;
+        };
+        let mut codes = codes.clone();
+        for (row, code) in rows {
+            let row = usize::from(*row);
+            if row >= codes.len() {
+                codes.resize(row + 1, super::ABSENT);
+            }
+            *codes.get_mut(row)? = *code;
+        }
+        let rows = codes.len().max(self.rows);
+        codes.resize(rows, super::ABSENT);
+        Some(Segment::new(rows, Values::Codes(codes)))
+    }
+}
+
+/// As [`edited`], where neither the layout changes nor the dictionary; `None` otherwise.
+pub(crate) fn edited_in_place(
+    old: &Segment,
+    rows: usize,
+    edits: &[Edit<'_>],
+    dictionary: &Dictionary,
+) -> Option<Segment> {
+    let rows = rows.max(old.rows);
+    let values = match &old.values {
+        Values::Elsewhere => Values::Elsewhere,
+        Values::Codes(codes) => {
+            let mut codes = codes.clone();
+            codes.resize(rows, super::ABSENT);
+            let mut last: (&[u8], u16) = (&[], super::ABSENT);
+            for edit in edits {
+                if last.0 != edit.cell {
+                    last = (edit.cell, dictionary.known(edit.cell)?);
+                }
+                *codes.get_mut(usize::from(edit.row))? = last.1;
+            }
+            Values::Codes(codes)
+        }
+        Values::Numbers(numbers) => Values::Numbers(patched_numbers(numbers, rows, edits)?),
+        Values::Absent | Values::Bytes { .. } => return None,
+    };
+    Some(Segment::new(rows, values))
 }
 
 /// The segment of `rows` rows that `old` becomes; the last edit of a row counts.
@@ -124,43 +172,46 @@ fn patched(
             }
             Some(Values::Codes(codes))
         }
-        Values::Numbers(numbers) => {
-            let read: Vec<Number> = edits
-                .iter()
-                .map(|edit| Number::read(edit.cell))
-                .collect::<Option<_>>()?;
-            if read
-                .iter()
-                .any(|n| n.unit.is_some_and(|unit| unit != numbers.unit))
-            {
-                return None;
-            }
-            let mut numbers = numbers.clone();
-            let finest = read.iter().map(|number| number.scale).max().unwrap_or(0);
-            if finest > numbers.scale {
-                numbers.rescale(finest)?;
-            }
-            if numbers.form_of.is_empty() {
-                numbers.form_of = vec![0; numbers.values.len()];
-            }
-            if rows > numbers.values.len() {
-                let absent = numbers.form_place(Form::ABSENT)?;
-                numbers.form_of.resize(rows, absent);
-                numbers.values.resize(rows, 0);
-            }
-            for (edit, number) in edits.iter().zip(&read) {
-                let row = usize::from(edit.row);
-                *numbers.values.get_mut(row)? = number.at_scale(numbers.scale)?;
-                *numbers.form_of.get_mut(row)? = numbers.form_place(number.form)?;
-            }
-            numbers.drop_unused_forms();
-            numbers.settle();
-            Some(Values::Numbers(numbers))
-        }
+        Values::Numbers(numbers) => patched_numbers(numbers, rows, edits).map(Values::Numbers),
     }
 }
 
-impl super::Numbers {
+/// The numbers with the edits in them, where they are numbers of the same unit.
+fn patched_numbers(old: &Numbers, rows: usize, edits: &[Edit<'_>]) -> Option<Numbers> {
+    let read: Vec<Number> = edits
+        .iter()
+        .map(|edit| Number::read(edit.cell))
+        .collect::<Option<_>>()?;
+    if read
+        .iter()
+        .any(|n| n.unit.is_some_and(|unit| unit != old.unit))
+    {
+        return None;
+    }
+    let mut numbers = old.clone();
+    let finest = read.iter().map(|number| number.scale).max().unwrap_or(0);
+    if finest > numbers.scale {
+        numbers.rescale(finest)?;
+    }
+    if numbers.form_of.is_empty() {
+        numbers.form_of = vec![0; numbers.values.len()];
+    }
+    if rows > numbers.values.len() {
+        let absent = numbers.form_place(Form::ABSENT)?;
+        numbers.form_of.resize(rows, absent);
+        numbers.values.resize(rows, 0);
+    }
+    for (edit, number) in edits.iter().zip(&read) {
+        let row = usize::from(edit.row);
+        *numbers.values.get_mut(row)? = number.at_scale(numbers.scale)?;
+        *numbers.form_of.get_mut(row)? = numbers.form_place(number.form)?;
+    }
+    numbers.drop_unused_forms();
+    numbers.settle();
+    Some(numbers)
+}
+
+impl Numbers {
     /// Forgets the forms that no row has.
     fn drop_unused_forms(&mut self) {
         let mut used = [false; 256];

@@ -15,16 +15,18 @@ mod number;
 mod pack;
 mod part;
 mod segment;
+mod sorted;
 
 pub(crate) use bits::Mask;
 use dictionary::ABSENT;
 pub(crate) use dictionary::Dictionary;
-pub(crate) use edit::{Edit, edited};
+pub(crate) use edit::{Edit, edited, edited_in_place};
 pub(crate) use job::{FieldDone, FieldJob, SegmentJob, edit_all, on_all_cores};
 pub(crate) use number::Form;
 pub use number::Unit;
 pub use part::{Item, Numeral, Part};
 pub(crate) use segment::{Numbers, Segment, Values, slice_of};
+pub(crate) use sorted::{Sorted, Texts};
 
 /// Slots a segment covers. Part of the file format.
 pub(crate) const SEGMENT_ROWS: u32 = 8_192;

@@ -122,8 +122,8 @@ impl Form {
     pub(super) fn write_json(self, value: i64, scale: u8, out: &mut String) {
         let own = value / power(scale.saturating_sub(self.scale()));
         match Tag::from_byte(self.tag) {
-            Some(Tag::Int) => put_integer(out, own, 0),
-            Some(Tag::Decimal) => put_integer(out, own, self.how),
+            Some(Tag::Int) => put_integer(out, i128::from(own), 0),
+            Some(Tag::Decimal) => put_integer(out, i128::from(own), self.how),
             Some(Tag::DateTime) => {
                 let digits = self.how & FORM_DIGITS;
                 let nanos = own.rem_euclid(power(digits)) * power(9_u8.saturating_sub(digits));

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use super::number::{Number, power};
 use super::pack::{pack, packed_len, unpack, width};
-use super::{Dictionary, Form, SEGMENT_ROWS, Unit};
+use super::{Dictionary, Form, SEGMENT_ROWS, Sorted, Texts, Unit};
 use crate::record::codec::{Reader, put_signed, put_u64};
 use crate::value::GeoPoint;
 
@@ -30,6 +30,10 @@ pub(crate) struct Segment {
     pub(crate) values: Values,
     /// The points of a column of geography, once they were asked for.
     points: OnceLock<Box<[GeoPoint]>>,
+    /// The order of the rows, once it was asked for.
+    sorted: OnceLock<Option<Sorted>>,
+    /// The rows by the hashes of their texts, once they were asked for.
+    texts: OnceLock<Texts>,
 }
 
 /// What the cells of a segment are.
@@ -106,6 +110,8 @@ impl Segment {
             rows,
             values,
             points: OnceLock::new(),
+            sorted: OnceLock::new(),
+            texts: OnceLock::new(),
         }
     }
 
@@ -118,6 +124,36 @@ impl Segment {
         self.points.get_or_init(|| {
             let rows = (0..self.rows).map(|row| read(row).unwrap_or(nowhere));
             rows.collect()
+        })
+    }
+
+    /// The order of the rows, worked out the first time; `None` where values are neither numbers
+    /// nor codes.
+    pub(crate) fn sorted(&self) -> Option<&Sorted> {
+        let sorted = self.sorted.get_or_init(|| Sorted::of(&self.values));
+        sorted.as_ref()
+    }
+
+    /// The point of a row, where [`points`](Segment::points) was asked before and there is one.
+    pub(crate) fn known_point(&self, row: usize) -> Option<GeoPoint> {
+        let point = self.points.get()?.get(row)?;
+        (!point.latitude.is_nan()).then_some(*point)
+    }
+
+    /// Whether [`sorted`](Segment::sorted) was asked before.
+    pub(crate) fn is_in_order(&self) -> bool {
+        self.sorted.get().is_some() || self.texts.get().is_some()
+    }
+
+    /// The rows by their texts, whose hashes `hash` gives the first time; rows without a text are
+    /// not among them.
+    pub(crate) fn texts(&self, hash: impl Fn(usize) -> Option<u32>) -> &Texts {
+        self.texts.get_or_init(|| {
+            let rows = (0..self.rows).zip(0_u16..);
+            Texts::new(
+                rows.filter_map(|(row, short)| Some((hash(row)?, short)))
+                    .collect(),
+            )
         })
     }
 
@@ -159,6 +195,11 @@ impl Segment {
                 Values::Bytes { ends, bytes } => ends.len() * 4 + bytes.len(),
             }
             + self.points.get().map_or(0, |points| points.len() * 16)
+            + self
+                .sorted
+                .get()
+                .map_or(0, |s| s.as_ref().map_or(0, Sorted::size))
+            + self.texts.get().map_or(0, Texts::size)
     }
 
     /// The segment as bytes.

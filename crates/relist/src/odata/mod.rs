@@ -42,6 +42,7 @@ pub use ast::{
     Span,
 };
 pub use geo::{Geography, Shape};
+pub(crate) use geobox::Circle;
 pub use geobox::{GeoBox, GeoField};
 pub use parse::{MAX_DEPTH, parse_filter, parse_orderby, parse_select};
 pub use predicate::{Conjunct, FieldTest, OrderBy, Predicate, bind_filter, bind_orderby};

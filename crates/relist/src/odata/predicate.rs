@@ -134,6 +134,25 @@ impl Predicate {
         is_split(&self.node)
     }
 
+    /// The condition without those joined by `and` at the top that read one of these fields and no
+    /// other; `None` when nothing else is asked.
+    pub(crate) fn without(&self, fields: &[FieldId]) -> Option<Predicate> {
+        let nodes = match &self.node {
+            Node::And(nodes) => nodes.as_slice(),
+            node => std::slice::from_ref(node),
+        };
+        let asks = |node: &&Node| match fields_of(std::iter::once(*node)).as_slice() {
+            [only] => !fields.contains(only),
+            _ => true,
+        };
+        let mut left: Vec<Node> = nodes.iter().filter(asks).cloned().collect();
+        match left.len() {
+            0 => None,
+            1 => left.pop().map(Predicate::of),
+            _ => Some(Predicate::of(Node::And(left))),
+        }
+    }
+
     /// The conditions joined by `and` at the top that read exactly one field each. A row passes
     /// the filter only if it passes every one of them; [`Predicate::matches`] says the rest.
     pub fn conjuncts(&self) -> Vec<Conjunct<'_>> {
@@ -177,6 +196,10 @@ pub struct Conjunct<'p> {
 }
 
 impl Conjunct<'_> {
+    pub(super) fn node(&self) -> &Node {
+        self.node
+    }
+
     /// Whether a value of the field passes; [`Value::Null`] stands for an absent one. So a
     /// condition of any form can be asked once for each value of a dictionary.
     pub fn accepts(&self, value: &Value<'_>) -> bool {

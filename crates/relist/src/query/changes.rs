@@ -6,15 +6,15 @@
 //! numbers, and of a change of a date as nothing.
 
 use std::cmp::Ordering;
-use std::rc::Rc;
 
 use super::aggregate::{AggregateResult, Groups};
 use super::events::{self, Places};
 use super::{Explain, QueryContext, QuerySummary};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::keycode::Key;
 use crate::odata::{BoundQuery, CompareOp, Conjunct, FieldTest, OrderBy, Predicate, Query, Row};
 use crate::record::Cell;
+use crate::record::codec::Reader;
 use crate::schema::{EnumMember, EnumType, Field, FieldId, FieldType, Resource, Schema};
 use crate::store::{AsOf, Cause, Change, FieldChange, Operation, Snapshot};
 use crate::value::{Timestamp, Value};
@@ -37,64 +37,172 @@ const FIELDS: [&str; 11] = [
     "Run",
 ];
 
-pub(super) const SEQUENCE: FieldId = FieldId(0);
+const SEQUENCE: FieldId = FieldId(0);
 pub(super) const RESOURCE: FieldId = FieldId(1);
-const KEY: FieldId = FieldId(2);
-pub(super) const OPERATION: FieldId = FieldId(3);
+pub(super) const KEY: FieldId = FieldId(2);
+const OPERATION: FieldId = FieldId(3);
 pub(super) const CHANGED_FIELD: FieldId = FieldId(4);
-pub(super) const PREVIOUS: FieldId = FieldId(5);
-pub(super) const NEW: FieldId = FieldId(6);
-pub(super) const STAMP: FieldId = FieldId(7);
-pub(super) const OBSERVED: FieldId = FieldId(8);
+const PREVIOUS: FieldId = FieldId(5);
+const NEW: FieldId = FieldId(6);
+const STAMP: FieldId = FieldId(7);
+const OBSERVED: FieldId = FieldId(8);
 const CAUSE: FieldId = FieldId(9);
 const RUN: FieldId = FieldId(10);
 
 /// One row of the changes: a change, and the field it is of.
 #[derive(Debug, Clone, Copy)]
 pub struct ChangeRow<'c> {
-    /// The change.
-    pub change: &'c Change,
+    /// The number of the change, ascending over the whole store.
+    pub sequence: u64,
+    /// The resource: `Property`.
+    pub resource: &'c str,
+    /// The record. `None` for a change of the schema, and where the query does not ask for it.
+    pub key: Option<&'c Key>,
+    /// What happened.
+    pub operation: Operation,
+    /// What made it known.
+    pub cause: Cause,
+    /// The run that logged it.
+    pub run: u64,
+    /// The feed's `ModificationTimestamp` of the record after the change.
+    pub source_time: Option<Timestamp>,
+    /// When the store observed it.
+    pub observed: Timestamp,
     /// The field; `None` for what is more than an update.
-    pub field: Option<&'c FieldChange>,
-    schema: &'c Schema,
+    pub field: Option<&'c str>,
+    /// The reason of a deletion, the text of a schema change; mostly empty.
+    pub note: &'c str,
+    pub(super) id: Option<FieldId>,
+    /// The field's type, where the schema has the field.
+    pub(super) ty: Option<&'c FieldType>,
+    /// Encoded cells; empty when absent.
+    pub(super) previous: &'c [u8],
+    pub(super) new: &'c [u8],
 }
 
 impl<'c> ChangeRow<'c> {
+    /// The value before; `None` when the field was absent, and without a field.
+    pub fn previous(&self) -> Option<Cell<'c>> {
+        Cell::read(&mut Reader::new(self.previous))
+    }
+
+    /// The value after; `None` when the field is absent, and without a field.
+    pub fn new_value(&self) -> Option<Cell<'c>> {
+        Cell::read(&mut Reader::new(self.new))
+    }
+
+    fn of(change: &'c Change, field: Option<&'c FieldChange>, schema: &'c Schema) -> Self {
+        let declared = field.and_then(|edit| {
+            let resource = schema.resource(&change.resource)?;
+            resource.field(edit.field)
+        });
+        let (previous, new) = field.map_or((&[][..], &[][..]), FieldChange::sides);
+        ChangeRow {
+            sequence: change.sequence,
+            resource: &change.resource,
+            key: change.key.as_ref(),
+            operation: change.operation,
+            cause: change.cause,
+            run: change.run,
+            source_time: change.source_time,
+            observed: change.observed,
+            field: field.map(|edit| edit.name.as_str()),
+            note: &change.note,
+            id: field.map(|edit| edit.field),
+            ty: declared.map(|field| &field.ty),
+            previous,
+            new,
+        }
+    }
+
+    /// The order of rows: by sequence, then by the field's place in the resource.
+    fn order(&self) -> (u64, Option<FieldId>) {
+        (self.sequence, self.id)
+    }
+
     fn typed(&self, cell: Option<Cell<'c>>) -> Option<Value<'c>> {
-        let (cell, edit) = (cell?, self.field?);
-        let resource = self.schema.resource(&self.change.resource);
-        let declared = resource.and_then(|r| r.field(edit.field));
-        Some(declared.map_or_else(|| cell.value(), |field| cell.value_as(&field.ty)))
+        let cell = cell?;
+        Some(self.ty.map_or_else(|| cell.value(), |ty| cell.value_as(ty)))
     }
 }
 
 impl Row for ChangeRow<'_> {
     fn value(&self, field: FieldId) -> Option<Value<'_>> {
-        let change = self.change;
         let number = |n: u64| Value::Int(i64::try_from(n).unwrap_or(i64::MAX));
         let time = |at: Timestamp| Value::DateTime(at.to_datetime());
         Some(match field {
-            SEQUENCE => number(change.sequence),
-            RESOURCE => Value::str(&change.resource),
-            KEY => match change.key.as_ref()? {
+            SEQUENCE => number(self.sequence),
+            RESOURCE => Value::str(self.resource),
+            KEY => match self.key? {
                 Key::Str(text) => Value::str(text),
                 key @ Key::Int(_) => Value::String(key.to_string().into()),
             },
-            OPERATION => Value::str(change.operation.name()),
-            CHANGED_FIELD => Value::str(&self.field?.name),
-            PREVIOUS => self.typed(self.field?.previous())?,
-            NEW => match self.field {
-                Some(edit) => self.typed(edit.new_value())?,
-                // What a change of the schema was.
-                None if change.key.is_none() => Value::str(&change.note),
-                None => return None,
-            },
-            STAMP => time(change.source_time?),
-            OBSERVED => time(change.observed),
-            CAUSE => Value::str(change.cause.name()),
-            RUN => number(change.run),
+            OPERATION => Value::str(self.operation.name()),
+            CHANGED_FIELD => Value::str(self.field?),
+            PREVIOUS => self.typed(self.previous())?,
+            // What a change of the schema was.
+            NEW if self.operation == Operation::Schema => Value::str(self.note),
+            NEW => self.typed(self.new_value())?,
+            STAMP => time(self.source_time?),
+            OBSERVED => time(self.observed),
+            CAUSE => Value::str(self.cause.name()),
+            RUN => number(self.run),
             _ => return None,
         })
+    }
+}
+
+/// A row that outlives what it was read from.
+#[derive(Debug)]
+struct Kept {
+    change: Change,
+    field: Option<(String, FieldId)>,
+    ty: Option<FieldType>,
+    previous: Vec<u8>,
+    new: Vec<u8>,
+}
+
+impl Kept {
+    fn of(row: &ChangeRow<'_>) -> Self {
+        let change = Change {
+            sequence: row.sequence,
+            resource: row.resource.to_owned(),
+            key: row.key.cloned(),
+            operation: row.operation,
+            cause: row.cause,
+            run: row.run,
+            source_time: row.source_time,
+            observed: row.observed,
+            fields: Vec::new(),
+            note: row.note.to_owned(),
+        };
+        Kept {
+            change,
+            field: row.field.map(str::to_owned).zip(row.id),
+            ty: row.ty.cloned(),
+            previous: row.previous.to_vec(),
+            new: row.new.to_vec(),
+        }
+    }
+
+    fn row(&self) -> ChangeRow<'_> {
+        let change = &self.change;
+        ChangeRow {
+            sequence: change.sequence,
+            resource: &change.resource,
+            key: change.key.as_ref(),
+            operation: change.operation,
+            cause: change.cause,
+            run: change.run,
+            source_time: change.source_time,
+            observed: change.observed,
+            field: self.field.as_ref().map(|(name, _)| name.as_str()),
+            note: &change.note,
+            id: self.field.as_ref().map(|(_, id)| *id),
+            ty: self.ty.as_ref(),
+            previous: &self.previous,
+            new: &self.new,
+        }
     }
 }
 
@@ -227,10 +335,14 @@ impl Snapshot {
         };
         let predicate = bound.predicate.as_ref();
         explain.examined = match (&access, predicate) {
-            (Access::Fields(places, range), Some(predicate)) if events::knows(&bound.fields()) => {
-                self.each_event(places, *range, predicate, &mut |row, _| groups.add(row))?
+            (Access::Fields(places, range), Some(predicate)) => {
+                let needs_key = bound.fields().contains(&KEY);
+                self.each_event(places, *range, predicate, needs_key, &mut |row| {
+                    groups.add(row)?;
+                    Ok(true)
+                })?
             }
-            _ => self.each_row(&access, predicate, &mut |row, _| {
+            _ => self.each_row(&access, predicate, &mut |row| {
                 groups.add(row)?;
                 Ok(true)
             })?,
@@ -315,18 +427,14 @@ impl Snapshot {
         &self,
         access: &Access,
         predicate: Option<&Predicate>,
-        found: &mut dyn FnMut(&ChangeRow<'_>, usize) -> Result<bool>,
+        found: &mut dyn FnMut(&ChangeRow<'_>) -> Result<bool>,
     ) -> Result<u64> {
         let mut examined = 0;
         let mut visit = |change: &Change| -> Result<bool> {
-            for (place, field) in fields_of(change) {
+            for field in fields_of(change) {
                 examined += 1;
-                let row = ChangeRow {
-                    change,
-                    field,
-                    schema: self.schema(),
-                };
-                if predicate.is_none_or(|p| p.matches(&row)) && !found(&row, place)? {
+                let row = ChangeRow::of(change, field, self.schema());
+                if predicate.is_none_or(|p| p.matches(&row)) && !found(&row)? {
                     return Ok(false);
                 }
             }
@@ -350,47 +458,10 @@ impl Snapshot {
                 }
             }
             Access::Fields(places, range) => {
-                return self.each_of_fields(places, *range, predicate, found);
-            }
-        }
-        Ok(examined)
-    }
-
-    /// Like [`each_row`](Snapshot::each_row): finds rows in the logs of fields, puts them in the
-    /// order of the changelog, and reads there only what passed.
-    fn each_of_fields(
-        &self,
-        places: &Places,
-        range: (u64, u64),
-        predicate: Option<&Predicate>,
-        found: &mut dyn FnMut(&ChangeRow<'_>, usize) -> Result<bool>,
-    ) -> Result<u64> {
-        let Some(predicate) = predicate else {
-            return Ok(0);
-        };
-        let mut passed = Vec::new();
-        let examined = self.each_event(places, range, predicate, &mut |row, field| {
-            passed.push((row.sequence, field));
-            Ok(())
-        })?;
-        passed.sort_unstable();
-        for (sequence, field) in passed {
-            let lost = || Error::Corrupt {
-                what: format!("change {sequence} is in the log by field and not in the changelog"),
-            };
-            let change = self.changes(sequence.saturating_sub(1))?.next();
-            let change = change.transpose()?.filter(|c| c.sequence == sequence);
-            let change = change.ok_or_else(lost)?;
-            let mut rows = fields_of(&change);
-            let row = rows.find(|(_, edit)| edit.is_some_and(|e| e.field == field));
-            let (place, edit) = row.ok_or_else(lost)?;
-            let row = ChangeRow {
-                change: &change,
-                field: edit,
-                schema: self.schema(),
-            };
-            if predicate.matches(&row) && !found(&row, place)? {
-                break;
+                let Some(predicate) = predicate else {
+                    return Ok(0);
+                };
+                return self.each_event(places, *range, predicate, true, found);
             }
         }
         Ok(examined)
@@ -398,12 +469,9 @@ impl Snapshot {
 }
 
 /// The rows of a change: one without a field for what is more than an update, then one a field.
-fn fields_of(change: &Change) -> impl Iterator<Item = (usize, Option<&FieldChange>)> {
+fn fields_of(change: &Change) -> impl Iterator<Item = Option<&FieldChange>> {
     let whole = (change.operation != Operation::Update).then_some(None);
-    whole
-        .into_iter()
-        .chain(change.fields.iter().map(Some))
-        .enumerate()
+    whole.into_iter().chain(change.fields.iter().map(Some))
 }
 
 /// A query of changes under way.
@@ -414,8 +482,8 @@ struct Walk<'a> {
     returned: u64,
 }
 
-/// A row to be sorted: its key, its change, the place of its field.
-type SortRow = (Vec<Value<'static>>, Rc<Change>, usize);
+/// A row to be sorted, and what it is sorted by.
+type SortRow = (Vec<Value<'static>>, Kept);
 
 impl Walk<'_> {
     fn streamed(&mut self, access: &Access, visit: &mut VisitChange<'_>) -> Result<u64> {
@@ -426,7 +494,7 @@ impl Walk<'_> {
         }
         let mut stopped = false;
         let predicate = bound.predicate.as_ref();
-        self.snapshot.each_row(access, predicate, &mut |row, _| {
+        self.snapshot.each_row(access, predicate, &mut |row| {
             self.matched += 1;
             if self.matched > skip && self.returned < top && !stopped {
                 self.returned += 1;
@@ -449,7 +517,7 @@ impl Walk<'_> {
         let limit = needed.saturating_mul(2).max(1_024);
         let mut rows: Vec<SortRow> = Vec::new();
         let sort = |rows: &mut Vec<SortRow>| {
-            let by_place = |a: &SortRow, b: &SortRow| (a.1.sequence, a.2).cmp(&(b.1.sequence, b.2));
+            let by_place = |a: &SortRow, b: &SortRow| a.1.row().order().cmp(&b.1.row().order());
             rows.sort_by(|a, b| match orderby.compare(&a.0, &b.0) {
                 Ordering::Equal => by_place(a, b),
                 order => order,
@@ -457,36 +525,20 @@ impl Walk<'_> {
             rows.truncate(needed);
         };
         let predicate = bound.predicate.as_ref();
-        let examined = self
-            .snapshot
-            .each_row(access, predicate, &mut |row, place| {
-                self.matched += 1;
-                let key = orderby.key(row).into_iter().map(Value::into_owned);
-                // Rows of one change come one after another and share it.
-                let change = match rows.last() {
-                    Some((_, last, _)) if last.sequence == row.change.sequence => Rc::clone(last),
-                    _ => Rc::new(row.change.clone()),
-                };
-                rows.push((key.collect(), change, place));
-                if rows.len() > limit {
-                    sort(&mut rows);
-                }
-                Ok(true)
-            })?;
+        let examined = self.snapshot.each_row(access, predicate, &mut |row| {
+            self.matched += 1;
+            let key = orderby.key(row).into_iter().map(Value::into_owned);
+            rows.push((key.collect(), Kept::of(row)));
+            if rows.len() > limit {
+                sort(&mut rows);
+            }
+            Ok(true)
+        })?;
         sort(&mut rows);
         let skip = usize::try_from(bound.skip).unwrap_or(usize::MAX);
-        for (_, change, place) in rows.iter().skip(skip) {
-            let field = fields_of(change).nth(*place);
-            let (_, field) = field.ok_or_else(|| Error::Corrupt {
-                what: format!("change {} lost a field in memory", change.sequence),
-            })?;
-            let row = ChangeRow {
-                change,
-                field,
-                schema: self.snapshot.schema(),
-            };
+        for (_, kept) in rows.iter().skip(skip) {
             self.returned += 1;
-            if !visit(&row, bound.select.as_deref())? {
+            if !visit(&kept.row(), bound.select.as_deref())? {
                 break;
             }
         }

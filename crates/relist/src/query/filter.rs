@@ -4,14 +4,18 @@
 //! integers; what reads several fields is asked of each row that is left. Segments whose range
 //! shows that nothing can pass are skipped.
 
+use std::sync::atomic::{AtomicU8, Ordering};
+
 use super::table::{Table, View, value_of};
-use crate::column::{Dictionary, Mask, Numbers, SEGMENT_ROWS, Segment, Unit, Values, on_all_cores};
+use crate::column::{
+    Dictionary, Mask, Numbers, SEGMENT_ROWS, Segment, Texts, Unit, Values, on_all_cores,
+};
 use crate::error::Result;
-use crate::odata::{CompareOp, Conjunct, FieldTest, GeoBox, GeoField, Predicate};
+use crate::odata::{Circle, CompareOp, Conjunct, FieldTest, GeoBox, GeoField, Predicate};
 use crate::record::Cell;
 use crate::record::codec::Reader;
 use crate::schema::{FieldId, FieldType};
-use crate::value::{Decimal, Value};
+use crate::value::{Decimal, GeoPoint, Value};
 
 /// The rows of each segment that pass, and what it took.
 #[derive(Debug, Default)]
@@ -19,8 +23,10 @@ pub(super) struct Selection {
     pub(super) masks: Vec<Mask>,
     /// Segments no row of which was looked at.
     pub(super) skipped: u64,
-    /// Rows of the others.
+    /// Rows of the others that were looked at.
     pub(super) examined: u64,
+    /// The fields whose indexes were asked.
+    pub(super) indexes: Vec<FieldId>,
 }
 
 impl Selection {
@@ -47,9 +53,20 @@ struct Step<'p> {
     range: Option<Range>,
     /// Which codes pass, where the column has a dictionary.
     codes: Codes,
+    /// The circle that a point is to be in.
+    circle: Option<Circle>,
+    /// The hash of the text that a text is to equal.
+    text: Option<u32>,
     /// Whether an absent value or null passes.
     null_passes: bool,
+    /// Whether to look for its rows by sorted access.
+    sorted: bool,
 }
+
+/// A segment of which fewer rows than one in so many can pass is asked row by row.
+const NARROW: usize = 16;
+/// So many rows in all are asked by one core as fast as by several.
+const FEW: usize = 20_000;
 
 /// The box of a condition on geography: what is outside of it passes nowhere.
 struct Near {
@@ -108,12 +125,7 @@ impl Near {
                 else {
                     return;
                 };
-                let points = segment.points(|row| {
-                    match value_of(segment, dictionary, row, &FieldType::GeoPoint)? {
-                        Value::GeoPoint(point) => Some(point),
-                        _ => None,
-                    }
-                });
+                let points = points_of(segment, dictionary);
                 let (least, greatest) = (self.found.least, self.found.greatest);
                 mask.retain(points, |p| {
                     (p.latitude >= least.latitude)
@@ -142,12 +154,29 @@ impl Near {
     }
 }
 
+/// The points of a segment's rows.
+fn points_of<'s>(segment: &'s Segment, dictionary: &Dictionary) -> &'s [GeoPoint] {
+    segment.points(
+        |row| match value_of(segment, dictionary, row, &FieldType::GeoPoint)? {
+            Value::GeoPoint(point) => Some(point),
+            _ => None,
+        },
+    )
+}
+
 /// Which codes pass.
 enum Codes {
     None,
     One(u16),
     Some(Vec<bool>),
+    /// Of a large dictionary each code is asked about when it is first met: 0 before.
+    Asked(Vec<AtomicU8>),
 }
+
+/// The most codes that are all asked about beforehand.
+const ASKED_AT_ONCE: usize = 2_048;
+const PASSES: u8 = 1;
+const FAILS: u8 = 2;
 
 /// A comparison with a number: passes from `low` to `high`, or without `within` outside of them.
 #[derive(Debug, Clone, Copy)]
@@ -164,25 +193,40 @@ pub(super) fn select(table: &Table<'_>, predicate: Option<&Predicate>) -> Result
             masks: table.live.as_ref().clone(),
             skipped: u64::from(table.segments()),
             examined: 0,
+            indexes: Vec::new(),
         });
     };
     let view = table.view(predicate.fields())?;
     let near = Near::new(predicate, &view);
     let conjuncts = predicate.conjuncts();
     let complete = predicate.is_split();
-    let mut steps: Vec<Step<'_>> = conjuncts
-        .into_iter()
-        .filter_map(|conjunct| Step::new(conjunct, &view))
-        .collect();
+    let mut steps: Vec<Step<'_>> = Vec::new();
+    for conjunct in conjuncts {
+        steps.extend(Step::new(conjunct, &view)?);
+    }
     // The cheapest and the most telling first.
     steps.sort_by_key(Step::cost);
     let segments: Vec<u32> = (0..table.segments()).collect();
-    let done = on_all_cores(segments, |segment| {
-        let residual = (!complete).then_some(predicate);
-        select_segment(&view, segment, (&near, &steps), residual)
-    });
+    let residual = (!complete).then_some(predicate);
+    let narrow = candidates(&view, &segments, &steps);
+    let of = |segment: u32| {
+        let few = narrow.get(segment as usize).copied().flatten();
+        select_segment(&view, segment, (&near, &steps, few), residual)
+    };
+    let rows: Option<usize> = narrow.iter().map(|rows| rows.map(<[u16]>::len)).sum();
+    let done = match rows {
+        Some(rows) if rows < FEW => segments.into_iter().map(of).collect(),
+        _ => on_all_cores(segments, of),
+    };
     table.all_read()?;
-    let mut out = Selection::default();
+    let mut out = Selection {
+        indexes: steps
+            .iter()
+            .filter(|step| step.sorted)
+            .map(|step| step.conjunct.field)
+            .collect(),
+        ..Selection::default()
+    };
     for (mask, examined) in done {
         out.skipped += u64::from(examined == 0);
         out.examined += examined;
@@ -191,10 +235,41 @@ pub(super) fn select(table: &Table<'_>, predicate: Option<&Predicate>) -> Result
     Ok(out)
 }
 
+/// By segment the rows that sorted access leaves, where they are few.
+fn candidates<'v>(
+    view: &'v View<'_>,
+    segments: &[u32],
+    steps: &[Step<'_>],
+) -> Vec<Option<&'v [u16]>> {
+    let sorted: Vec<&Step<'_>> = steps.iter().filter(|step| step.sorted).collect();
+    if sorted.is_empty() {
+        return vec![None; segments.len()];
+    }
+    let column = |step: &Step<'_>| view.columns.get(step.at).map(|(.., column)| column);
+    let of = |number: u32| {
+        let ranges = sorted.iter().filter_map(|step| {
+            let segment = column(step)?.segment(number);
+            // Rows that the segment does not cover have no value.
+            (!step.null_passes)
+                .then(|| step.sorted_rows(segment))
+                .flatten()
+        });
+        let fewest = ranges.min_by_key(|rows| rows.len())?;
+        (fewest.len() < SEGMENT_ROWS as usize / NARROW).then_some(fewest)
+    };
+    // What is not in order yet is sorted on all cores.
+    let cold = sorted.iter().filter_map(|step| column(step));
+    let cold = cold.flat_map(|column| column.segments.iter().flatten());
+    if cold.filter(|segment| !segment.is_in_order()).count() > 1 {
+        return on_all_cores(segments.to_vec(), of);
+    }
+    segments.iter().map(|number| of(*number)).collect()
+}
+
 fn select_segment(
     view: &View<'_>,
     number: u32,
-    (near, steps): (&Option<Near>, &[Step<'_>]),
+    (near, steps, few): (&Option<Near>, &[Step<'_>], Option<&[u16]>),
     residual: Option<&Predicate>,
 ) -> (Mask, u64) {
     let live = view.table.live.get(number as usize);
@@ -209,6 +284,25 @@ fn select_segment(
     };
     if columns().any(|(step, _, segment, _)| step.excludes(segment)) {
         return (Mask::none(), 0);
+    }
+    if let Some(few) = few
+        && !columns().any(|(_, _, segment, _)| segment.is_some_and(Segment::is_elsewhere))
+    {
+        let rows = few.iter().copied();
+        let mut rows: Vec<u16> = rows
+            .filter(|row| live.contains(usize::from(*row)))
+            .collect();
+        for (step, _, segment, dictionary) in columns() {
+            step.keep_rows(segment, dictionary, &mut rows);
+        }
+        if let Some(predicate) = residual {
+            rows.retain(|row| predicate.matches(&view.row(number, usize::from(*row))));
+        }
+        let mut mask = Mask::none();
+        for row in rows {
+            mask.set(usize::from(row), true);
+        }
+        return (mask, few.len() as u64);
     }
     let mut mask = live.clone();
     let examined = mask.count();
@@ -233,12 +327,13 @@ fn select_segment(
 }
 
 impl<'p> Step<'p> {
-    fn new(conjunct: Conjunct<'p>, view: &View<'_>) -> Option<Self> {
-        let at = view
-            .columns
-            .binary_search_by_key(&conjunct.field, |(id, ..)| *id)
-            .ok()?;
-        let (_, def, column) = view.columns.get(at)?;
+    fn new(conjunct: Conjunct<'p>, view: &View<'_>) -> Result<Option<Self>> {
+        let columns = &view.columns;
+        let at = columns.binary_search_by_key(&conjunct.field, |(id, ..)| *id);
+        let Some((at, (_, def, column))) = at.ok().and_then(|at| Some((at, columns.get(at)?)))
+        else {
+            return Ok(None);
+        };
         let ty = def.map_or(FieldType::Json, |f| f.ty.clone());
         let range = Range::of(&conjunct.test, &ty);
         let null_passes = conjunct.accepts(&Value::Null);
@@ -249,21 +344,123 @@ impl<'p> Step<'p> {
         } else {
             Codes::None
         };
-        Some(Step {
+        let text = match conjunct.test {
+            FieldTest::Compare(CompareOp::Eq, Value::String(text)) if ty == FieldType::String => {
+                Some(Texts::hash(text))
+            }
+            _ => None,
+        };
+        let pointed = match (&codes, &range) {
+            (Codes::One(_), _) => true,
+            (Codes::None, Some(range)) => range.op != CompareOp::Ne,
+            _ => text.is_some(),
+        };
+        let sorted = pointed && view.table.is_sorted(conjunct.field, column)?;
+        let circle = (ty == FieldType::GeoPoint)
+            .then(|| conjunct.circle())
+            .flatten();
+        Ok(Some(Step {
             at,
             ty,
             conjunct,
             range,
             codes,
+            circle,
+            text,
             null_passes,
-        })
+            sorted,
+        }))
+    }
+
+    /// The rows that pass, by sorted access; `None` where the segment has none.
+    fn sorted_rows<'s>(&self, segment: Option<&'s Segment>) -> Option<&'s [u16]> {
+        let Some(segment) = segment else {
+            return Some(&[]);
+        };
+        match (&segment.values, &self.codes, &self.range) {
+            (Values::Absent, ..) => Some(&[]),
+            (Values::Codes(codes), Codes::One(code), _) => segment.rows_of_code(codes, *code),
+            (Values::Numbers(numbers), _, Some(range)) if range.unit == numbers.unit => {
+                segment.rows_within(&numbers.values, range.bounds(numbers.scale))
+            }
+            (Values::Bytes { .. }, ..) => {
+                let hash = |row| match value_of(segment, &Dictionary::default(), row, &self.ty) {
+                    Some(Value::String(text)) => Some(Texts::hash(&text)),
+                    _ => None,
+                };
+                Some(segment.texts(hash).rows(self.text?))
+            }
+            _ => None,
+        }
+    }
+
+    /// Keeps the rows that pass, of a few.
+    fn keep_rows(&self, segment: Option<&Segment>, dictionary: &Dictionary, rows: &mut Vec<u16>) {
+        let Some(segment) = segment else {
+            return rows.retain(|_| self.null_passes);
+        };
+        let behind = segment.rows;
+        match (&segment.values, &self.codes, &self.range) {
+            (Values::Absent, ..) => rows.retain(|_| self.null_passes),
+            (Values::Codes(codes), pass, _) => rows.retain(|row| {
+                let Some(code) = codes.get(usize::from(*row)) else {
+                    return self.null_passes;
+                };
+                match pass {
+                    Codes::One(one) => code == one,
+                    Codes::Some(pass) => pass.get(usize::from(*code)) == Some(&true),
+                    Codes::Asked(asked) => self.code_passes(asked, dictionary, *code),
+                    Codes::None => false,
+                }
+            }),
+            (Values::Numbers(numbers), _, Some(range)) if range.unit == numbers.unit => {
+                let (low, high) = range.bounds(numbers.scale);
+                let negated = range.op == CompareOp::Ne;
+                rows.retain(|row| {
+                    let row = usize::from(*row);
+                    if !numbers.form(row).has_value() {
+                        return self.null_passes;
+                    }
+                    let value = numbers.values.get(row).copied().unwrap_or(0);
+                    (low..=high).contains(&value) != negated
+                });
+            }
+            _ => rows.retain(|row| {
+                let row = usize::from(*row);
+                if row < behind {
+                    self.accepts(segment, dictionary, row)
+                } else {
+                    self.null_passes
+                }
+            }),
+        }
+    }
+
+    /// Whether the cell of a code passes, asked once.
+    fn code_passes(&self, asked: &[AtomicU8], dictionary: &Dictionary, code: u16) -> bool {
+        let Some(known) = asked.get(usize::from(code)) else {
+            return false;
+        };
+        match known.load(Ordering::Relaxed) {
+            0 => {
+                let passes = Codes::passes(dictionary, &self.conjunct, &self.ty, code);
+                known.store(if passes { PASSES } else { FAILS }, Ordering::Relaxed);
+                passes
+            }
+            known => known == PASSES,
+        }
+    }
+
+    fn accepts(&self, segment: &Segment, dictionary: &Dictionary, row: usize) -> bool {
+        let value = value_of(segment, dictionary, row, &self.ty).unwrap_or(Value::Null);
+        self.conjunct.accepts(&value)
     }
 
     fn cost(&self) -> u8 {
         match (&self.codes, &self.range) {
             (Codes::One(_), _) => 0,
             (Codes::None, Some(range)) if range.op == CompareOp::Eq => 1,
-            (Codes::Some(_), _) => 2,
+            (Codes::Some(_) | Codes::Asked(_), _) => 2,
             (Codes::None, Some(_)) => 3,
             (Codes::None, None) => 4,
         }
@@ -303,11 +500,18 @@ impl<'p> Step<'p> {
         match &segment.values {
             Values::Absent => mask.filter(|_| self.null_passes),
             Values::Elsewhere => mask.filter(|row| elsewhere(row, self)),
+            Values::Codes(_) | Values::Bytes { .. } if self.circle.is_some() => {
+                self.keep_each(segment, dictionary, mask);
+            }
             Values::Codes(codes) => match &self.codes {
                 Codes::One(one) => mask.retain(codes, |code| code == one),
                 Codes::Some(pass) => {
                     mask.retain(codes, |code| pass.get(usize::from(*code)) == Some(&true));
                 }
+                Codes::Asked(asked) => mask.filter(|row| {
+                    let code = codes.get(row).copied().unwrap_or(0);
+                    self.code_passes(asked, dictionary, code)
+                }),
                 Codes::None => mask.filter(|_| false),
             },
             Values::Numbers(numbers) => match &self.range {
@@ -346,23 +550,35 @@ impl<'p> Step<'p> {
 
     /// Asks of each row.
     fn keep_each(&self, segment: &Segment, dictionary: &Dictionary, mask: &mut Mask) {
-        mask.filter(|row| {
-            let value = value_of(segment, dictionary, row, &self.ty).unwrap_or(Value::Null);
-            self.conjunct.accepts(&value)
-        });
+        if let Some(circle) = &self.circle {
+            let points = points_of(segment, dictionary);
+            return mask.filter(|row| {
+                let told = points.get(row).and_then(|point| circle.holds(*point));
+                told.unwrap_or_else(|| self.accepts(segment, dictionary, row))
+            });
+        }
+        mask.filter(|row| self.accepts(segment, dictionary, row));
     }
 }
 
 impl Codes {
+    fn passes(dictionary: &Dictionary, conjunct: &Conjunct<'_>, ty: &FieldType, code: u16) -> bool {
+        let cell = dictionary.cell(code).unwrap_or_default();
+        let cell = Cell::read(&mut Reader::new(cell));
+        let value = cell.map_or(Value::Null, |cell| cell.value_as(ty));
+        conjunct.accepts(&value)
+    }
+
     fn of(dictionary: &Dictionary, conjunct: &Conjunct<'_>, ty: &FieldType) -> Self {
-        let pass: Vec<bool> = (0..dictionary.codes())
-            .map(|code| {
-                let code = u16::try_from(code).unwrap_or(u16::MAX);
-                let cell = dictionary.cell(code).unwrap_or_default();
-                let cell = Cell::read(&mut Reader::new(cell));
-                let value = cell.map_or(Value::Null, |cell| cell.value_as(ty));
-                conjunct.accepts(&value)
-            })
+        // Of an equality the one code is worth knowing: an index finds its rows.
+        let equality = matches!(conjunct.test, FieldTest::Compare(CompareOp::Eq, _));
+        if dictionary.codes() > ASKED_AT_ONCE && !equality {
+            let asked = std::iter::repeat_with(AtomicU8::default);
+            return Codes::Asked(asked.take(dictionary.codes()).collect());
+        }
+        let codes = (0..dictionary.codes()).map(|code| u16::try_from(code).unwrap_or(u16::MAX));
+        let pass: Vec<bool> = codes
+            .map(|code| Codes::passes(dictionary, conjunct, ty, code))
             .collect();
         let mut passing = pass.iter().enumerate().filter(|(_, pass)| **pass);
         match (passing.next(), passing.next()) {

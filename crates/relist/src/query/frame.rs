@@ -75,7 +75,9 @@ impl Snapshot {
         let skip = usize::try_from(bound.skip).unwrap_or(usize::MAX);
         let top = usize::try_from(bound.top.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
         let mut slots = match &bound.orderby {
-            Some(orderby) => order::sorted(&table, &selection, orderby, skip.saturating_add(top))?,
+            Some(orderby) => {
+                order::sorted(&table, &selection, orderby, skip.saturating_add(top))?.0
+            }
             None => in_key_order(&table, &selection)?,
         };
         slots.drain(..skip.min(slots.len()));
@@ -350,7 +352,7 @@ impl FrameColumn<'_> {
             };
             if segment.is_elsewhere() {
                 for (slot, at) in run {
-                    self.from_record(*slot, *at as usize, &mut part)?;
+                    self.take_record(*slot, *at as usize, &mut part)?;
                 }
                 continue;
             }
@@ -382,7 +384,7 @@ impl FrameColumn<'_> {
         Ok(segment)
     }
 
-    fn from_record(&mut self, slot: u32, at: usize, part: &mut Part) -> Result<()> {
+    fn take_record(&mut self, slot: u32, at: usize, part: &mut Part) -> Result<()> {
         let table = &self.frame.table;
         let reader = match &mut self.records {
             Some(reader) => reader,

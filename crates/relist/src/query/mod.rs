@@ -356,6 +356,10 @@ impl Run<'_> {
         self.matched = selection.count();
         self.explain.examined = selection.examined;
         self.explain.segments = Some((u64::from(table.segments()), selection.skipped));
+        if !selection.indexes.is_empty() {
+            let names = table.names(&selection.indexes);
+            self.explain.access = format!("indexes on {names}; columns of the fields asked about");
+        }
         let top = self.bound.top.unwrap_or(u64::MAX);
         let needed = self.bound.skip.saturating_add(top);
         if top == 0 || self.matched <= self.bound.skip {
@@ -364,11 +368,16 @@ impl Run<'_> {
         let most = usize::try_from(needed).unwrap_or(usize::MAX);
         let slots = match &self.bound.orderby {
             Some(orderby) => {
-                self.explain.sort = Some(match self.bound.top {
-                    Some(_) => format!("keeps the first {needed}"),
-                    None => format!("{} rows", self.matched),
+                let (slots, index) = order::sorted(&table, &selection, orderby, most)?;
+                self.explain.sort = Some(match (self.bound.top, index) {
+                    (Some(_), Some(field)) => {
+                        let name = table.names(&[field]);
+                        format!("the first {needed} by the index on {name}")
+                    }
+                    (Some(_), None) => format!("keeps the first {needed}"),
+                    (None, _) => format!("{} rows", self.matched),
                 });
-                order::sorted(&table, &selection, orderby, most)?
+                slots
             }
             None if self.matched > MANY => return self.walk(&table, &selection, visit),
             None => {

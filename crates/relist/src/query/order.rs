@@ -1,6 +1,7 @@
 //! Order: the slots of a selection, as `$orderby` wants them.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
 
 use super::filter::{Selection, slot_of};
 use super::table::Table;
@@ -12,22 +13,32 @@ use crate::schema::{FieldId, FieldType};
 use crate::store::Column;
 use crate::value::Value;
 
-/// The first `most` slots in the order of `orderby`, ties in ascending order of key.
+/// The first `most` slots in the order of `orderby`, ties in ascending order of key; and the field
+/// whose index gave them.
 pub(super) fn sorted(
     table: &Table<'_>,
     selection: &Selection,
     orderby: &OrderBy,
     most: usize,
-) -> Result<Vec<u32>> {
+) -> Result<(Vec<u32>, Option<FieldId>)> {
     if let Some([(field, descending)]) = orderby.plain().as_deref()
         && let Some(unit) = unit_of(table, *field)
     {
         let column = table.column(*field)?;
+        // Where few rows are selected, those in order are mostly others.
+        let dense = selection.count() >= table.live.iter().map(Mask::count).sum::<u64>() / 8;
+        if dense
+            && most < MOST_MERGED
+            && table.is_sorted(*field, &column)?
+            && let Some(found) = merged(&column, unit, selection, *descending, most)
+        {
+            return Ok((finish(table, found, *descending, most)?, Some(*field)));
+        }
         if let Some(found) = best(&column, unit, selection, *descending, most) {
-            return finish(table, found, *descending, most);
+            return Ok((finish(table, found, *descending, most)?, None));
         }
     }
-    by_values(table, selection, orderby, most)
+    Ok((by_values(table, selection, orderby, most)?, None))
 }
 
 /// The unit in which columns of a field are compared, when its values are numbers.
@@ -114,6 +125,130 @@ fn best(
         }
     }
     Some(top.rows)
+}
+
+/// The most rows that are taken from the segments' own orders.
+const MOST_MERGED: usize = 10_000;
+
+/// As [`best`], by sorted access: the segments' own orders are merged. `None` also where a row
+/// without a value might be among the first, or too many rows are passed over.
+fn merged(
+    column: &Column,
+    unit: Unit,
+    selection: &Selection,
+    descending: bool,
+    most: usize,
+) -> Option<Vec<Ranked>> {
+    let scale = common_scale(column, unit)?;
+    let mut runs = Vec::new();
+    for (number, mask) in (0_u32..).zip(&selection.masks) {
+        if mask.is_empty() {
+            continue;
+        }
+        match column
+            .segment(number)
+            .map(|segment| (segment, &segment.values))
+        {
+            None | Some((_, Values::Absent)) if descending => {}
+            Some((segment, Values::Numbers(numbers))) => {
+                let sorted = segment.sorted()?;
+                let covered = numbers.values.len() == crate::column::SEGMENT_ROWS as usize;
+                if !descending
+                    && !(sorted.is_full()
+                        && (covered || mask.behind(numbers.values.len()).is_empty()))
+                {
+                    return None;
+                }
+                runs.push(Run {
+                    rows: sorted.valued(),
+                    values: &numbers.values,
+                    by: factor(numbers, scale)?,
+                    mask,
+                    number,
+                });
+            }
+            _ => return None,
+        }
+    }
+    let mut heap: BinaryHeap<(i64, Reverse<usize>)> = BinaryHeap::with_capacity(runs.len());
+    // A heap gives the greatest first.
+    let rank = |value: i64| if descending { value } else { !value };
+    let mut passed_over = 0;
+    for (at, run) in runs.iter_mut().enumerate() {
+        passed_over += run.skip(descending);
+        heap.extend(run.next(descending).map(|value| (rank(value), Reverse(at))));
+    }
+    let mut out: Vec<Ranked> = Vec::with_capacity(most + 1);
+    while let Some((ranked, Reverse(at))) = heap.pop() {
+        let value = rank(ranked);
+        // Ties with the last are wanted, too.
+        if out.len() >= most && out.last().is_some_and(|last| last.0 != Some(value)) {
+            return Some(out);
+        }
+        let run = runs.get_mut(at)?;
+        out.push((Some(value), run.take(descending)?));
+        passed_over += run.skip(descending);
+        if passed_over > most * 64 + 4_096 {
+            return None;
+        }
+        heap.extend(run.next(descending).map(|value| (rank(value), Reverse(at))));
+    }
+    // There are not so many with a value.
+    (out.len() >= most).then_some(out)
+}
+
+/// What is left of a segment's rows in their order.
+struct Run<'c> {
+    rows: &'c [u16],
+    values: &'c [i64],
+    by: i64,
+    mask: &'c Mask,
+    number: u32,
+}
+
+impl Run<'_> {
+    fn end(&self, descending: bool) -> Option<usize> {
+        let row = if descending {
+            self.rows.last()
+        } else {
+            self.rows.first()
+        };
+        row.map(|row| usize::from(*row))
+    }
+
+    fn drop_end(&mut self, descending: bool) {
+        let rest = if descending {
+            self.rows.split_last().map(|(_, rest)| rest)
+        } else {
+            self.rows.split_first().map(|(_, rest)| rest)
+        };
+        self.rows = rest.unwrap_or_default();
+    }
+
+    /// Passes over rows that are not selected, and says how many.
+    fn skip(&mut self, descending: bool) -> usize {
+        let mut passed = 0;
+        while self
+            .end(descending)
+            .is_some_and(|row| !self.mask.contains(row))
+        {
+            self.drop_end(descending);
+            passed += 1;
+        }
+        passed
+    }
+
+    /// The value of the next row.
+    fn next(&self, descending: bool) -> Option<i64> {
+        Some(self.values.get(self.end(descending)?)? * self.by)
+    }
+
+    /// Takes the slot of the next row.
+    fn take(&mut self, descending: bool) -> Option<u32> {
+        let row = self.end(descending)?;
+        self.drop_end(descending);
+        Some(slot_of(self.number, row))
+    }
 }
 
 /// The finest scale of the segments; `None` when they hold other things than numbers of the unit,

@@ -96,6 +96,21 @@ impl<'s> Table<'s> {
         Ok(column)
     }
 
+    /// Whether a column of this table is to be asked by sorted access: the field is indexed, and
+    /// the column that of now, which other queries ask, too.
+    pub(super) fn is_sorted(&self, field: FieldId, column: &Column) -> Result<bool> {
+        Ok(self.at == self.snapshot.sequence()
+            && self.snapshot.is_indexed(&self.resource, field)?
+            && column.is_worth_sorting())
+    }
+
+    /// The names of fields, for people.
+    pub(super) fn names(&self, fields: &[FieldId]) -> String {
+        let names = fields.iter().filter_map(|id| self.resource.field(*id));
+        let names: Vec<&str> = names.map(|field| field.name.as_str()).collect();
+        names.join(", ")
+    }
+
     /// The columns of fields, each with its type.
     pub(super) fn view(&self, fields: &[FieldId]) -> Result<View<'_>> {
         let columns = fields.iter().map(|field| {
@@ -110,25 +125,8 @@ impl<'s> Table<'s> {
 
     /// The keys of slots.
     pub(super) fn keys(&self, slots: &[u32]) -> Result<Vec<Key>> {
-        // Keys never change: those of any moment do.
-        let column = self.snapshot.column(self.id, self.key_field)?;
-        let ty = self.resource.field(self.key_field).map(|f| &f.ty);
-        let ty = ty.cloned().unwrap_or(FieldType::String);
-        let key = |slot: &u32| {
-            let value = value_at(&column, *slot, &ty)?;
-            match value {
-                Value::Int(number) => Some(Key::Int(number)),
-                Value::Decimal(number) => number.to_i64().map(Key::Int),
-                Value::String(text) => Some(Key::Str(text.into_owned())),
-                other => Some(Key::Str(other.to_string())),
-            }
-        };
-        let keys = slots.iter().map(|slot| {
-            key(slot).ok_or_else(|| Error::Corrupt {
-                what: format!("slot {slot} of {} has no key", self.resource.name),
-            })
-        });
-        keys.collect()
+        let keys = KeyColumn::new(self.snapshot, self.id, &self.resource)?;
+        slots.iter().map(|slot| keys.key(*slot)).collect()
     }
 
     /// The keys of slots, where all keys of the resource are plain integers.
@@ -222,6 +220,45 @@ impl<'s> Table<'s> {
     }
 }
 
+/// The keys of a resource's slots. Keys never change: those of now are those of any moment.
+pub(super) struct KeyColumn {
+    column: Arc<Column>,
+    ty: FieldType,
+    resource: String,
+}
+
+impl KeyColumn {
+    pub(super) fn new(snapshot: &Snapshot, id: u16, resource: &Resource) -> Result<Self> {
+        let field = resource.field_id(&resource.key_field);
+        let ty = field
+            .and_then(|id| resource.field(id))
+            .map(|f| f.ty.clone());
+        Ok(KeyColumn {
+            column: snapshot.column(id, field.unwrap_or(FieldId(u16::MAX)))?,
+            ty: ty.unwrap_or(FieldType::String),
+            resource: resource.name.clone(),
+        })
+    }
+
+    pub(super) fn key(&self, slot: u32) -> Result<Key> {
+        if self.ty == FieldType::Int
+            && let Some(number) = self.column.whole(slot)
+        {
+            return Ok(Key::Int(number));
+        }
+        let key = match value_at(&self.column, slot, &self.ty) {
+            None => None,
+            Some(Value::Int(number)) => Some(Key::Int(number)),
+            Some(Value::Decimal(number)) => number.to_i64().map(Key::Int),
+            Some(Value::String(text)) => Some(Key::Str(text.into_owned())),
+            Some(other) => Some(Key::Str(other.to_string())),
+        };
+        key.ok_or_else(|| Error::Corrupt {
+            what: format!("slot {slot} of {} has no key", self.resource),
+        })
+    }
+}
+
 /// Some columns of a table.
 pub(super) struct View<'t> {
     pub(super) table: &'t Table<'t>,
@@ -280,6 +317,11 @@ pub(super) fn value_of<'c>(
     row: usize,
     ty: &FieldType,
 ) -> Option<Value<'c>> {
+    if *ty == FieldType::GeoPoint
+        && let Some(point) = segment.known_point(row)
+    {
+        return Some(Value::GeoPoint(point));
+    }
     let cell = match &segment.values {
         Values::Absent | Values::Elsewhere => return None,
         Values::Numbers(numbers) => {

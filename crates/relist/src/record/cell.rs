@@ -81,6 +81,11 @@ impl<'a> Cell<'a> {
     /// Reads a cell; `None` if the bytes are not one.
     pub(crate) fn read(reader: &mut Reader<'a>) -> Option<Self> {
         let tag = Tag::from_byte(reader.u8()?)?;
+        Cell::read_tagged(tag, reader)
+    }
+
+    /// Reads the payload behind a tag.
+    fn read_tagged(tag: Tag, reader: &mut Reader<'a>) -> Option<Self> {
         let start = reader.position();
         match tag {
             Tag::Null | Tag::False | Tag::True => {}
@@ -256,15 +261,42 @@ impl<'a> Cell<'a> {
             Tag::Null => out.push_str("null"),
             Tag::False => out.push_str("false"),
             Tag::True => out.push_str("true"),
-            Tag::Int => put_big(out, reader.signed().unwrap_or(0), 0),
+            Tag::Int => put_number_cell(out, &mut reader, 0),
             Tag::Decimal => {
                 let scale = reader.u8().unwrap_or(0);
-                put_big(out, reader.signed().unwrap_or(0), scale);
+                put_number_cell(out, &mut reader, scale);
             }
             _ => {
                 let _ = write!(out, "{}", self.value());
             }
         }
+    }
+
+    /// Appends the cell that is read, as [`write_json`](Cell::write_json) does; `None` if the bytes
+    /// are not one.
+    #[inline]
+    pub(crate) fn write_next(reader: &mut Reader<'_>, out: &mut String) -> Option<()> {
+        let tag = Tag::from_byte(reader.u8()?)?;
+        match tag {
+            // The commonest, without a second look.
+            Tag::String => {
+                let _ = write_json_string(out, reader.str()?);
+            }
+            Tag::Null => out.push_str("null"),
+            Tag::False => out.push_str("false"),
+            Tag::True => out.push_str("true"),
+            Tag::Int => put_number_cell(out, reader, 0),
+            Tag::Decimal => {
+                let scale = reader.u8()?;
+                put_number_cell(out, reader, scale);
+            }
+            Tag::DateTime => {
+                let (at, digits, zulu) = read_datetime(reader)?;
+                put_instant(out, at, digits, zulu);
+            }
+            _ => Cell::read_tagged(tag, reader)?.write_json(out),
+        }
+        Some(())
     }
 
     /// The cell as JSON text.
@@ -275,49 +307,47 @@ impl<'a> Cell<'a> {
     }
 }
 
-/// Appends the digits of a number, `scale` of them behind the point.
-fn put_big(out: &mut String, number: i128, scale: u8) {
-    if let Ok(number) = i64::try_from(number) {
-        put_integer(out, number, scale);
-    } else {
-        let number = Decimal::new(number, scale);
-        let _ = write!(out, "{}", number.unwrap_or(Decimal::from(0)));
-    }
+/// Appends the number that is read.
+fn put_number_cell(out: &mut String, reader: &mut Reader<'_>, scale: u8) {
+    let mut wide = reader.clone();
+    let number = match reader.i64() {
+        Some(number) => i128::from(number),
+        None => wide.signed().unwrap_or(0),
+    };
+    put_integer(out, number, scale);
 }
 
 /// Appends the digits of a number, `scale` of them behind the point.
-pub(crate) fn put_integer(out: &mut String, number: i64, scale: u8) {
-    let mut left = number.unsigned_abs();
-    let scale = usize::from(scale);
+pub(crate) fn put_integer(out: &mut String, number: i128, scale: u8) {
+    let Ok(mut left) = u64::try_from(number.unsigned_abs()) else {
+        let number = Decimal::new(number, scale);
+        let _ = write!(out, "{}", number.unwrap_or(Decimal::from(0)));
+        return;
+    };
+    if number < 0 {
+        out.push('-');
+    }
     // From the last digit on; 20 of them are the most, and 38 behind the point.
-    let mut text = [b'0'; 64];
-    let mut at = text.len();
-    let mut count = 0;
+    let scale = scale.min(38);
+    let mut digits = [b'0'; 64];
+    let mut start = digits.len();
+    let mut count = 0_u8;
     while left > 0 || count <= scale {
         if count == scale && scale > 0 {
-            at -= 1;
-            if let Some(byte) = text.get_mut(at) {
-                *byte = b'.';
+            start -= 1;
+            if let Some(place) = digits.get_mut(start) {
+                *place = b'.';
             }
         }
-        at -= 1;
-        if let Some(byte) = text.get_mut(at) {
-            *byte = b'0' + u8::try_from(left % 10).unwrap_or(0);
+        start -= 1;
+        if let Some(place) = digits.get_mut(start) {
+            *place = b'0' + u8::try_from(left % 10).unwrap_or(0);
         }
         left /= 10;
         count += 1;
-        if at < 3 {
-            break;
-        }
     }
-    if number < 0 {
-        at -= 1;
-        if let Some(byte) = text.get_mut(at) {
-            *byte = b'-';
-        }
-    }
-    let written = text.get(at..).and_then(|t| std::str::from_utf8(t).ok());
-    out.push_str(written.unwrap_or("0"));
+    let digits = digits.get(start..).unwrap_or_default();
+    out.push_str(std::str::from_utf8(digits).unwrap_or_default());
 }
 
 /// Appends a timestamp as [`DateTime::format`] does, in quotes.

@@ -133,14 +133,21 @@ impl<'a> Iterator for Cells<'a> {
     type Item = (FieldId, Cell<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
+        let field = self.next_field()?;
+        Some((field, Cell::read(&mut self.reader)?))
+    }
+}
+
+impl Cells<'_> {
+    /// The field of the next cell, which the reader is then at.
+    #[inline]
+    fn next_field(&mut self) -> Option<FieldId> {
         if self.reader.is_empty() {
             return None;
         }
         let step = u16::try_from(self.reader.u64()?).ok()?;
-        let field = self.previous.checked_add(step)?;
-        let cell = Cell::read(&mut self.reader)?;
-        self.previous = field;
-        Some((FieldId(field), cell))
+        self.previous = self.previous.checked_add(step)?;
+        Some(FieldId(self.previous))
     }
 }
 
@@ -188,29 +195,51 @@ impl Record {
     /// Appends what [`to_json`](Record::to_json) gives.
     pub fn write_json(&self, select: Option<&[FieldId]>, out: &mut String) {
         out.push('{');
-        let mut first = true;
-        let mut write = |field: FieldId, cell: Cell<'_>| {
-            let Some(def) = self.resource.field(field) else {
-                return;
-            };
-            if !std::mem::take(&mut first) {
-                out.push(',');
-            }
-            let _ = crate::value::write_json_string(out, &def.name);
-            out.push(':');
-            cell.write_json(out);
-        };
+        let start = out.len();
         match select {
-            None => self.cells().for_each(|(field, cell)| write(field, cell)),
+            None => self.write_cells(out),
             Some(fields) => {
                 for &field in fields {
-                    if let Some(cell) = self.cell(field) {
-                        write(field, cell);
+                    if let Some(cell) = self.cell(field)
+                        && self.write_name(field, start, out)
+                    {
+                        cell.write_json(out);
                     }
                 }
             }
         }
         out.push('}');
+    }
+
+    /// Appends all fields.
+    fn write_cells(&self, out: &mut String) {
+        let start = out.len();
+        let mut cells = self.body.as_body().cells();
+        while let Some(field) = cells.next_field() {
+            if self.write_name(field, start, out) {
+                if Cell::write_next(&mut cells.reader, out).is_none() {
+                    // No stored body is so: each has its checksum.
+                    out.push_str("null");
+                    return;
+                }
+            } else if Cell::read(&mut cells.reader).is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Appends a field's name, and a comma where another field stands before it; says whether
+    /// there is such a field.
+    fn write_name(&self, field: FieldId, start: usize, out: &mut String) -> bool {
+        let Some(def) = self.resource.field(field) else {
+            return false;
+        };
+        if out.len() > start {
+            out.push(',');
+        }
+        let _ = crate::value::write_json_string(out, &def.name);
+        out.push(':');
+        true
     }
 }
 

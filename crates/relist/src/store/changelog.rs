@@ -98,7 +98,7 @@ impl Cause {
         }
     }
 
-    fn from_byte(byte: u8) -> Option<Self> {
+    pub(super) fn from_byte(byte: u8) -> Option<Self> {
         Cause::ALL.into_iter().find(|cause| *cause as u8 == byte)
     }
 }
@@ -247,6 +247,14 @@ impl FieldChange {
     /// The value after; `None` when the field is absent.
     pub fn new_value(&self) -> Option<Cell<'_>> {
         Cell::read(&mut Reader::new(self.new.as_deref()?))
+    }
+
+    /// Both values as they are stored; empty when absent.
+    pub(crate) fn sides(&self) -> (&[u8], &[u8]) {
+        (
+            self.previous.as_deref().unwrap_or_default(),
+            self.new.as_deref().unwrap_or_default(),
+        )
     }
 }
 

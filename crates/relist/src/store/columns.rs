@@ -4,6 +4,7 @@
 //! are touched, once a commit. Readers keep segments decoded, see [`ColumnCache`].
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering as AtomicOrdering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::field_changes::FieldEvents;
@@ -11,7 +12,7 @@ use super::format::{TableId, corrupt, seal, unseal};
 use super::tables as t;
 use super::{Snapshot, WriteTxn, engine, pieces};
 use crate::column::{
-    Dictionary, Edit, FieldDone, FieldJob, Mask, SEGMENT_ROWS, Segment, SegmentJob, Values,
+    Dictionary, Edit, FieldDone, FieldJob, Mask, SEGMENT_ROWS, Segment, SegmentJob, Unit, Values,
     edit_all, on_all_cores, place,
 };
 use crate::error::Result;
@@ -313,12 +314,36 @@ pub(crate) struct Column {
     pub(crate) dictionary: Arc<Dictionary>,
     /// The stamps of the segments.
     stamps: Vec<u64>,
+    /// How often sorted access would have been of use, in this process.
+    wanted: Arc<AtomicU32>,
 }
 
 impl Column {
+    /// Whether to use sorted access: from the second time on that it would be of use, because the
+    /// first time to work it out costs more than it saves.
+    pub(crate) fn is_worth_sorting(&self) -> bool {
+        self.wanted.fetch_add(1, AtomicOrdering::Relaxed) > 0
+    }
+
     /// The segment of a number; `None` where the field is absent in all of it.
     pub(crate) fn segment(&self, number: u32) -> Option<&Segment> {
         self.segments.get(number as usize)?.as_deref()
+    }
+
+    /// The number of a slot, where its segment has nothing but whole ones.
+    pub(crate) fn whole(&self, slot: u32) -> Option<i64> {
+        let (segment, row) = place(slot);
+        match &self.segment(segment)?.values {
+            Values::Numbers(numbers)
+                if numbers.scale == 0
+                    && numbers.unit == Unit::Number
+                    && numbers.form_of.is_empty()
+                    && numbers.form(0).has_value() =>
+            {
+                numbers.values.get(usize::from(row)).copied()
+            }
+            _ => None,
+        }
     }
 
     /// The integer of a slot, of a column that holds nothing else.
@@ -338,6 +363,9 @@ impl Column {
 pub(super) struct ColumnCache {
     held: Mutex<Held>,
 }
+
+/// The most cells of a dictionary that is read to be searched, too.
+const INDEXED_CELLS: usize = 4_096;
 
 #[derive(Debug, Default)]
 struct Held {
@@ -436,6 +464,7 @@ impl Snapshot {
             segments: Vec::new(),
             dictionary: Arc::default(),
             stamps: Vec::new(),
+            wanted: held.map(|h| Arc::clone(&h.wanted)).unwrap_or_default(),
         };
         let table = self.txn.open_table(t::COLUMNS).map_err(engine)?;
         let (start, end) = (
@@ -477,6 +506,9 @@ impl Snapshot {
             let cells = self.txn.open_table(t::COLUMN_CELLS).map_err(engine)?;
             let mut dictionary = Dictionary::default();
             read_dictionary(&cells, resource, field, &mut dictionary)?;
+            if dictionary.len() <= INDEXED_CELLS {
+                dictionary.index();
+            }
             out.dictionary = Arc::new(dictionary);
         } else if let Some(held) = held {
             out.dictionary = Arc::clone(&held.dictionary);

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use super::format::{TableId, corrupt, seal, unseal};
 use super::tables as t;
-use super::{Operation, Snapshot, WriteTxn, engine};
-use crate::error::Result;
+use super::{Cause, Operation, Snapshot, WriteTxn, engine};
+use crate::error::{Error, Result};
 use crate::record::codec::{Reader, put_bytes, put_signed, put_u64};
 use crate::value::Timestamp;
 
@@ -24,6 +24,14 @@ const TIMED: u64 = 2;
 /// What happened to the record, above the flags.
 const OPERATION_SHIFT: u32 = 2;
 
+/// What the changes of one transaction share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) observed: Timestamp,
+    pub(crate) cause: Cause,
+    pub(crate) run: u64,
+}
+
 /// One field's change, or a record's coming or going.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FieldEvent {
@@ -33,7 +41,7 @@ pub(crate) struct FieldEvent {
     /// Whether the value is another one: false where only its lexeme is.
     pub(crate) value_changed: bool,
     pub(crate) source_time: Option<Timestamp>,
-    pub(crate) observed: Timestamp,
+    pub(crate) origin: Origin,
     /// Encoded cells; empty when absent.
     pub(crate) previous: Vec<u8>,
     pub(crate) new: Vec<u8>,
@@ -67,6 +75,15 @@ fn event_key(resource: u16, field: u16, sequence: u64) -> [u8; 12] {
     out
 }
 
+/// Begins a chunk, whose events all have this origin.
+fn begin(origin: Origin) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_signed(&mut out, i128::from(origin.observed.0));
+    out.push(origin.cause as u8);
+    put_u64(&mut out, origin.run);
+    out
+}
+
 fn encode(event: &FieldEvent, before: u64, out: &mut Vec<u8>) {
     put_u64(out, event.sequence - before);
     put_u64(out, u64::from(event.slot));
@@ -79,7 +96,7 @@ fn encode(event: &FieldEvent, before: u64, out: &mut Vec<u8>) {
     };
     put_u64(out, flags);
     if let Some(at) = event.source_time {
-        put_signed(out, i128::from(event.observed.0) - i128::from(at.0));
+        put_signed(out, i128::from(event.origin.observed.0) - i128::from(at.0));
     }
     put_bytes(out, &event.previous);
     put_bytes(out, &event.new);
@@ -93,19 +110,23 @@ pub(crate) struct EventRef<'a> {
     pub(crate) operation: Operation,
     pub(crate) value_changed: bool,
     pub(crate) source_time: Option<Timestamp>,
-    pub(crate) observed: Timestamp,
+    pub(crate) origin: Origin,
     pub(crate) previous: &'a [u8],
     pub(crate) new: &'a [u8],
 }
 
 /// Calls `visit` with each event of a chunk behind `after`; `None` when the bytes are no chunk.
-fn each<'a>(
+pub(crate) fn each_event<'a>(
     bytes: &'a [u8],
     after: u64,
     visit: &mut impl FnMut(EventRef<'a>) -> Result<()>,
 ) -> Option<Result<()>> {
     let mut r = Reader::new(bytes);
-    let observed = Timestamp(r.i64()?);
+    let origin = Origin {
+        observed: Timestamp(r.i64()?),
+        cause: Cause::from_byte(r.u8()?)?,
+        run: r.u64()?,
+    };
     let mut sequence = 0;
     while !r.is_empty() {
         sequence += r.u64()?;
@@ -116,7 +137,7 @@ fn each<'a>(
             None
         } else {
             let ago = i64::try_from(r.signed()?).ok()?;
-            Some(Timestamp(observed.0.checked_sub(ago)?))
+            Some(Timestamp(origin.observed.0.checked_sub(ago)?))
         };
         let (previous, new) = (r.bytes()?, r.bytes()?);
         if sequence <= after {
@@ -128,7 +149,7 @@ fn each<'a>(
             operation,
             value_changed: flags & VALUE != 0,
             source_time,
-            observed,
+            origin,
             previous,
             new,
         };
@@ -137,6 +158,11 @@ fn each<'a>(
         }
     }
     Some(Ok(()))
+}
+
+/// What a chunk is that [`each_event`] cannot read.
+pub(crate) fn ends_early() -> Error {
+    corrupt(TableId::FieldChanges, "a chunk that ends early")
 }
 
 impl WriteTxn {
@@ -151,12 +177,13 @@ impl WriteTxn {
             let mut waiting = list.iter().peekable();
             while let Some(event) = waiting.next() {
                 if chunk.is_empty() {
-                    put_signed(&mut chunk, i128::from(event.observed.0));
+                    chunk = begin(event.origin);
                     last = 0;
                 }
                 encode(event, last, &mut chunk);
                 last = event.sequence;
-                if chunk.len() > CHUNK_BYTES || waiting.peek().is_none() {
+                let goes_on = waiting.peek().is_some_and(|e| e.origin == event.origin);
+                if chunk.len() > CHUNK_BYTES || !goes_on {
                     // Named by its last sequence: a range from any moment begins with the chunk
                     // that holds it.
                     let key = event_key(resource, field, last);
@@ -180,6 +207,21 @@ impl Snapshot {
         after: u64,
         mut visit: impl FnMut(EventRef<'_>) -> Result<()>,
     ) -> Result<()> {
+        self.event_chunks(resource, field, after, |bytes| {
+            each_event(bytes, after, &mut visit).ok_or_else(ends_early)??;
+            Ok(true)
+        })
+    }
+
+    /// Calls `visit` with the chunks that hold the events of a field after a sequence, oldest
+    /// first, for [`each_event`]; until it says no.
+    pub(crate) fn event_chunks(
+        &self,
+        resource: u16,
+        field: u16,
+        after: u64,
+        mut visit: impl FnMut(&[u8]) -> Result<bool>,
+    ) -> Result<()> {
         let table = self.txn.open_table(t::FIELD_CHANGES).map_err(engine)?;
         let start = event_key(resource, field, after.saturating_add(1));
         let end = event_key(resource, field, u64::MAX);
@@ -188,9 +230,9 @@ impl Snapshot {
             .map_err(engine)?
         {
             let value = entry.map_err(engine)?.1;
-            let bytes = unseal(TableId::FieldChanges, value.value())?;
-            each(bytes, after, &mut visit)
-                .ok_or_else(|| corrupt(TableId::FieldChanges, "a chunk that ends early"))??;
+            if !visit(unseal(TableId::FieldChanges, value.value())?)? {
+                break;
+            }
         }
         Ok(())
     }
@@ -212,13 +254,18 @@ mod tests {
 
     #[test]
     fn events_come_back() {
+        let origin = Origin {
+            observed: Timestamp(1_700_000_000_000_000),
+            cause: Cause::Sync,
+            run: 300,
+        };
         let event = |sequence, source_time, previous: &[u8]| FieldEvent {
             sequence,
             slot: 70_000,
             operation: Operation::Update,
             value_changed: sequence % 2 == 0,
             source_time,
-            observed: Timestamp(1_700_000_000_000_000),
+            origin,
             previous: previous.to_vec(),
             new: vec![3, 2],
         };
@@ -227,22 +274,21 @@ mod tests {
             event(8, Some(Timestamp(1_699_999_999_000_000)), &[0]),
             event(900, Some(Timestamp(1_700_000_000_000_001)), &[9, 1, 65]),
         ];
-        let mut chunk = Vec::new();
-        put_signed(&mut chunk, 1_700_000_000_000_000);
+        let mut chunk = begin(origin);
         let mut before = 0;
         for event in &events {
             encode(event, before, &mut chunk);
             before = event.sequence;
         }
         let mut read = Vec::new();
-        each(&chunk, 7, &mut |e| {
+        each_event(&chunk, 7, &mut |e| {
             read.push(FieldEvent {
                 sequence: e.sequence,
                 slot: e.slot,
                 operation: e.operation,
                 value_changed: e.value_changed,
                 source_time: e.source_time,
-                observed: e.observed,
+                origin: e.origin,
                 previous: e.previous.to_vec(),
                 new: e.new.to_vec(),
             });
@@ -252,7 +298,7 @@ mod tests {
         .unwrap();
         assert_eq!(read, &events[1..]);
         for cut in 1..chunk.len() {
-            let _ = each(&chunk[..cut], 0, &mut |_| Ok(()));
+            let _ = each_event(&chunk[..cut], 0, &mut |_| Ok(()));
         }
     }
 }

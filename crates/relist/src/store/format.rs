@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Result};
 
 /// The format this build writes.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 /// The oldest format this build reads.
-pub(super) const FORMAT_OLDEST: u32 = 2;
+pub(super) const FORMAT_OLDEST: u32 = 3;
 
 /// The most bytes one metadata value may claim when it is read.
 const METADATA_LIMIT: usize = 64 << 20;

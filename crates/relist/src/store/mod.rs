@@ -13,6 +13,7 @@ mod columns;
 mod field_changes;
 mod format;
 mod head;
+mod indexes;
 mod media;
 mod past;
 mod pieces;
@@ -36,7 +37,9 @@ pub(crate) use bodies::Packed;
 pub(crate) use catalog::{Catalog, MAX_FIELDS, share, wider};
 pub use changelog::{Cause, Change, FieldChange, Operation};
 pub(crate) use columns::Column;
+pub(crate) use field_changes::{EventRef, Origin, each_event, ends_early};
 pub(crate) use head::Head;
+pub use indexes::{Index, IndexKind};
 pub(crate) use media::MediaPlace;
 pub use media::{HeldFile, MediaEntry, MediaItem, MediaKind, MediaList, MediaState};
 pub use report::{

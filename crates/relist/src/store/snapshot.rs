@@ -85,6 +85,8 @@ pub struct Snapshot {
     pub(super) counters: Counters,
     pub(super) cache: Arc<super::columns::ColumnCache>,
     dictionaries: Dictionaries,
+    /// Which fields are indexed, once it was asked.
+    pub(super) indexes: std::sync::OnceLock<super::indexes::Indexes>,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -111,6 +113,7 @@ impl Snapshot {
             counters,
             cache,
             dictionaries,
+            indexes: std::sync::OnceLock::new(),
         }
     }
 

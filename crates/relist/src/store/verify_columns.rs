@@ -4,6 +4,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::changelog::{Entry, Operation};
 use super::columns::Column;
+use super::field_changes::Origin;
 use super::snapshot::Snapshot;
 use super::tables as t;
 use super::verify::VerifyReport;
@@ -141,7 +142,12 @@ impl Snapshot {
                 resource: entry.resource,
                 sequence: sequence.value(),
                 slot: entry.slot,
-                times: (entry.source_time, entry.observed),
+                source_time: entry.source_time,
+                origin: Origin {
+                    observed: entry.observed,
+                    cause: entry.cause,
+                    run: entry.run,
+                },
             };
             if !matches!(entry.operation, Operation::Update | Operation::Schema) {
                 logged.add(at, super::field_changes::PRESENCE, &[], &[]);
@@ -167,7 +173,8 @@ impl Snapshot {
                             resource: id,
                             sequence: event.sequence,
                             slot: event.slot,
-                            times: (event.source_time, event.observed),
+                            source_time: event.source_time,
+                            origin: event.origin,
                         };
                         held.add(at, field, event.previous, event.new);
                     }
@@ -198,8 +205,8 @@ struct Place {
     resource: u16,
     sequence: u64,
     slot: u32,
-    /// Source time, and the time observed.
-    times: (Option<Timestamp>, Timestamp),
+    source_time: Option<Timestamp>,
+    origin: Origin,
 }
 
 /// A sum over changes in any order.
@@ -211,14 +218,15 @@ struct Digest {
 
 impl Digest {
     fn add(&mut self, at: Place, field: u16, previous: &[u8], new: &[u8]) {
-        let mut bytes = Vec::with_capacity(40 + previous.len() + new.len());
+        let mut bytes = Vec::with_capacity(56 + previous.len() + new.len());
         bytes.extend_from_slice(&at.resource.to_le_bytes());
         bytes.extend_from_slice(&at.sequence.to_le_bytes());
         bytes.extend_from_slice(&at.slot.to_le_bytes());
-        let (source_time, observed) = at.times;
-        bytes.push(u8::from(source_time.is_some()));
-        bytes.extend_from_slice(&source_time.map_or(0, |at| at.0).to_le_bytes());
-        bytes.extend_from_slice(&observed.0.to_le_bytes());
+        bytes.push(u8::from(at.source_time.is_some()));
+        bytes.extend_from_slice(&at.source_time.map_or(0, |at| at.0).to_le_bytes());
+        bytes.extend_from_slice(&at.origin.observed.0.to_le_bytes());
+        bytes.push(at.origin.cause as u8);
+        bytes.extend_from_slice(&at.origin.run.to_le_bytes());
         bytes.extend_from_slice(&field.to_le_bytes());
         bytes.extend_from_slice(&(previous.len() as u64).to_le_bytes());
         bytes.extend_from_slice(previous);

@@ -10,7 +10,7 @@ use super::bodies::{
 };
 use super::changelog::{Cause, Entry, Operation};
 use super::columns::ColumnEdits;
-use super::field_changes::{FieldEvent, PRESENCE};
+use super::field_changes::{FieldEvent, Origin, PRESENCE};
 use super::format::{TableId, corrupt, decode, encode, seal};
 use super::tables as t;
 use super::{
@@ -362,6 +362,11 @@ impl WriteTxn {
         let mut history = Vec::new();
         let mut by_key = Vec::with_capacity(staged.len());
         let mut lifted = Vec::new();
+        let origin = Origin {
+            observed: self.observed,
+            cause,
+            run: self.run,
+        };
         self.read_dead(&mut staged)?;
         {
             let mut versions = self.txn.open_table(t::VERSIONS).map_err(engine)?;
@@ -403,7 +408,7 @@ impl WriteTxn {
                 heads.push((t::record_key(resource, &item.key), head.encode()));
                 by_key.push(t::slot_key(resource, slot, sequence));
                 let place = (slot, row, sequence);
-                note_columns(&mut self.columns, resource, place, item, self.observed);
+                note_columns(&mut self.columns, resource, place, item, origin);
             }
             block.flush(&mut versions)?;
         }
@@ -543,7 +548,11 @@ impl WriteTxn {
             operation: entry.operation,
             value_changed: true,
             source_time: entry.source_time,
-            observed: entry.observed,
+            origin: Origin {
+                observed: entry.observed,
+                cause: entry.cause,
+                run: entry.run,
+            },
             previous: Vec::new(),
             new: Vec::new(),
         };
@@ -696,7 +705,7 @@ fn note_columns(
     resource: u16,
     (slot, row, sequence): (u32, u64, u64),
     item: Staged,
-    observed: Timestamp,
+    origin: Origin,
 ) {
     let operation = item.operation();
     let event = |operation, value_changed, previous: &[u8], new: &[u8]| FieldEvent {
@@ -705,7 +714,7 @@ fn note_columns(
         operation,
         value_changed,
         source_time: item.source_time,
-        observed,
+        origin,
         previous: previous.to_vec(),
         new: new.to_vec(),
     };

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use relist::keycode::Key;
 use relist::odata::Query;
 use relist::query::{CHANGES, QueryContext};
-use relist::record::{Cell, Record};
-use relist::store::{AsOf, FieldChange, Operation, Snapshot};
+use relist::record::Record;
+use relist::store::{AsOf, Operation, Snapshot};
 use relist::value::{Timestamp, Value};
 use serde::Serialize;
 
@@ -333,17 +333,19 @@ impl Question {
             }
             How::Changes(query) => {
                 snapshot.query_changes(query, &context, &mut |row, _| {
-                    let key = row.change.key.as_ref();
-                    let key = key.map(ToString::to_string).unwrap_or_default();
-                    let value = |cell: Option<Cell<'_>>| {
-                        cell.map_or_else(|| "null".to_owned(), Cell::to_json)
-                    };
-                    let previous = value(row.field.and_then(FieldChange::previous));
-                    let new = value(row.field.and_then(FieldChange::new_value));
-                    let _ = writeln!(
-                        out,
-                        "{{\"Key\":{key},\"Previous\":{previous},\"New\":{new}}}"
-                    );
+                    out.push_str("{\"Key\":");
+                    if let Some(key) = row.key {
+                        let _ = write!(out, "{key}");
+                    }
+                    let sides = [("Previous", row.previous()), ("New", row.new_value())];
+                    for (name, cell) in sides {
+                        let _ = write!(out, ",\"{name}\":");
+                        match cell {
+                            Some(cell) => cell.write_json(out),
+                            None => out.push_str("null"),
+                        }
+                    }
+                    out.push_str("}\n");
                     Ok(true)
                 })?;
             }

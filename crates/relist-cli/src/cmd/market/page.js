@@ -249,6 +249,8 @@ function map() {
   canvas.style.height = height + "px";
   const pen = canvas.getContext("2d");
   pen.scale(sharp, sharp);
+  pen.fillStyle = colour("--paper");
+  pen.fillRect(0, 0, width, height);
   pen.globalAlpha = m.dots.length > 2000 ? 0.6 : 0.8;
   const [low, high] = [at(prices, 0.05), at(prices, 0.95)];
   const left = (width - (east - west) * squeeze * scale) / 2;
@@ -289,14 +291,17 @@ function figures() {
 function draw() {
   const days = data.days.length;
   document.getElementById("about").textContent =
-    `${whole(data.records)} records of ${data.resource}, as of ${data.asOf.replace("T", " ")} ` +
+    `${whole(data.records)} records of ${data.resource}, as of ${data.asOf.replace("T", " ").replace("Z", " UTC")}` +
     (days > 1 ? `; ${day(data.days[0].date)} to ${day(data.days[days - 1].date)}` : "; one day of history so far");
   [figures, price, inventory, cuts, market, flow, map].forEach(part => part());
 }
 draw();
 let waiting;
-window.addEventListener("resize", () => {
+let drawn = document.documentElement.clientWidth;
+new ResizeObserver(() => {
+  const width = document.documentElement.clientWidth;
+  if (width === drawn) return;
   clearTimeout(waiting);
-  waiting = setTimeout(draw, 120);
-});
+  waiting = setTimeout(() => { drawn = width; draw(); }, 60);
+}).observe(document.body);
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::coder::Coder;
 use super::exact::percentile_of;
-use crate::column::{Unit, Values, on_all_cores};
+use crate::column::{SEGMENT_ROWS, Unit, Values, on_all_cores};
 use crate::error::Result;
 use crate::odata::{Aggregate, Method};
 use crate::query::order::{common_scale, factor};
@@ -15,6 +15,8 @@ use crate::store::Column;
 use crate::value::{Date, DateTime, Decimal, Value};
 
 const NANO_SCALE: u8 = 9;
+/// Groups few enough for sums of each segment on its own.
+const FEW_GROUPS: usize = 4_096;
 
 /// One aggregate under way, of all groups.
 pub(super) enum Summing<'t> {
@@ -194,6 +196,26 @@ impl NumberSums {
         });
         match self.method {
             Method::Sum | Method::Average => {
+                let (low, high) = numbers.range.unwrap_or((0, 0));
+                let most = low.unsigned_abs().max(high.unsigned_abs());
+                let most = most.checked_mul(by.unsigned_abs());
+                let short = most.and_then(|m| m.checked_mul(u64::from(SEGMENT_ROWS)));
+                if groups <= FEW_GROUPS && short.is_some_and(|m| i64::try_from(m).is_ok()) {
+                    // What a segment adds up to fits 64 bits.
+                    let mut own = vec![(0_i64, 0_u64); groups];
+                    for (group, value) in pairs {
+                        if let Some((sum, count)) = own.get_mut(group as usize) {
+                            *sum += value;
+                            *count += 1;
+                        }
+                    }
+                    let all = self.sums.iter_mut().zip(&mut self.counts).zip(own);
+                    for ((sum, count), (more, rows)) in all {
+                        *sum += i128::from(more);
+                        *count += rows;
+                    }
+                    return;
+                }
                 for (group, value) in pairs {
                     let group = group as usize;
                     if let (Some(sum), Some(count)) =
