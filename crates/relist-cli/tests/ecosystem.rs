@@ -247,8 +247,10 @@ fn arrow_name(ty: &Json) -> String {
 
 #[test]
 fn every_reader_agrees_with_the_store() {
-    let test = "every_reader_agrees_with_the_store";
-    let Some(python) = readers(test) else { return };
+    let own_name = "every_reader_agrees_with_the_store";
+    let Some(python) = readers(own_name) else {
+        return;
+    };
     let world = World::new(3, 400, 6);
     world.relist(&["export", "Property", "--to", "p.parquet"]);
     let script = data::root().join("tests/lake/agree.py");
@@ -302,8 +304,10 @@ fn blocks<'p>(page: &'p str, language: &str) -> Vec<&'p str> {
 
 #[test]
 fn the_recipes_run_as_they_stand() {
-    let test = "the_recipes_run_as_they_stand";
-    let Some(python) = readers(test) else { return };
+    let own_name = "the_recipes_run_as_they_stand";
+    let Some(python) = readers(own_name) else {
+        return;
+    };
     let page = std::fs::read_to_string(data::root().join("docs/recipes.md")).unwrap();
     let world = World::new(5, 300, 8);
     for block in blocks(&page, "console") {
@@ -373,11 +377,11 @@ fn by_status(snapshot: &Snapshot) -> BTreeMap<String, (u64, i128)> {
 
 #[test]
 fn spark_agrees_on_the_lake_with_two_workers() {
-    let test = "spark_agrees_on_the_lake_with_two_workers";
+    let own_name = "spark_agrees_on_the_lake_with_two_workers";
     if Command::new("java").arg("-version").output().is_err() {
-        return data::skipped(test, "there is no java");
+        return data::skipped(own_name, "there is no java");
     }
-    let Some(python) = python_with(test, "spark-venv", "tests/lake/spark.txt") else {
+    let Some(python) = python_with(own_name, "spark-venv", "tests/lake/spark.txt") else {
         return;
     };
     let mut east = World::new(3, 400, 5);
@@ -485,8 +489,10 @@ print(json.dumps({"rows": len(rows), "differ": len(differ),
 
 #[test]
 fn a_lake_is_the_store_after_each_update() {
-    let test = "a_lake_is_the_store_after_each_update";
-    let Some(python) = readers(test) else { return };
+    let own_name = "a_lake_is_the_store_after_each_update";
+    let Some(python) = readers(own_name) else {
+        return;
+    };
     let mut world = World::new(9, 600, 2);
     let (mut updates, mut whole) = (0, 0);
     for _ in 0..7 {
@@ -545,7 +551,7 @@ fn browser() -> Option<&'static str> {
 
 #[test]
 fn the_market_page_draws_itself_in_a_browser() {
-    let test = "the_market_page_draws_itself_in_a_browser";
+    let own_name = "the_market_page_draws_itself_in_a_browser";
     let world = World::new(8, 400, 12);
     world.relist(&["report", "market", "--to", "report.html"]);
     let page = world.folder().join("report.html");
@@ -555,7 +561,7 @@ fn the_market_page_draws_itself_in_a_browser() {
         assert!(!own.contains(network), "the page refers to {network}");
     }
     let Some(browser) = browser() else {
-        return data::skipped(test, "there is no chromium");
+        return data::skipped(own_name, "there is no chromium");
     };
     for width in ["1280,900", "400,800"] {
         let output = Command::new(browser)

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use relist::odata::Query;
 use relist::query::{CHANGES, ChangeRow, QueryContext};
+use relist::record::Cell;
 use relist::store::{Operation, Snapshot};
 use relist::value::Timestamp;
 
@@ -70,50 +71,43 @@ impl ChangeShape {
         }
     }
 
-    /// The row of a change; `number` is its place among those of the same sequence.
-    fn row(self, row: &ChangeRow<'_>, number: u32) -> Vec<Flat> {
-        let change = row.change;
+    /// The row of a change.
+    fn row(self, row: &ChangeRow<'_>) -> Vec<Flat> {
         let text = |text: &str| Flat::Text(text.to_owned());
-        let key = change
-            .key
-            .as_ref()
-            .map_or(Flat::Null, |k| Flat::Text(k.to_string()));
-        let field = row.field.map_or(Flat::Null, |f| text(&f.name));
-        let stamp = change.source_time.map_or(Flat::Null, Flat::Time);
-        let sequence = Flat::Int(i64::try_from(change.sequence).unwrap_or(i64::MAX));
-        let resource = text(&change.resource);
-        let previous = row.field.and_then(|f| f.previous());
-        let new = row.field.and_then(|f| f.new_value());
-        let json = |cell: Option<relist::record::Cell<'_>>| {
-            cell.map_or(Flat::Null, |cell| Flat::Json(cell.to_json()))
-        };
+        let key = row.key.map_or(Flat::Null, |k| Flat::Text(k.to_string()));
+        let field = row.field.map_or(Flat::Null, text);
+        let stamp = row.source_time.map_or(Flat::Null, Flat::Time);
+        let sequence = Flat::Int(i64::try_from(row.sequence).unwrap_or(i64::MAX));
+        let resource = text(row.resource);
+        let json =
+            |cell: Option<Cell<'_>>| cell.map_or(Flat::Null, |cell| Flat::Json(cell.to_json()));
+        let (previous, new) = (json(row.previous()), json(row.new_value()));
         match self {
             ChangeShape::Relist => {
-                let schema = row.field.is_none() && change.key.is_none();
+                let is_schema = row.field.is_none() && row.key.is_none();
                 vec![
                     sequence,
                     resource,
                     key,
-                    text(change.operation.name()),
+                    text(row.operation.name()),
                     field,
-                    json(previous),
-                    if schema {
-                        text(&change.note)
-                    } else {
-                        json(new)
-                    },
+                    previous,
+                    if is_schema { text(row.note) } else { new },
                     stamp,
-                    Flat::Time(change.observed),
-                    text(change.cause.name()),
+                    Flat::Time(row.observed),
+                    text(row.cause.name()),
                 ]
             }
             ChangeShape::History => vec![
-                Flat::Text(format!("{}-{number}", change.sequence)),
+                Flat::Text(match row.field {
+                    Some(field) => format!("{}-{field}", row.sequence),
+                    None => row.sequence.to_string(),
+                }),
                 resource,
                 key,
                 field,
-                as_text(json(previous)),
-                as_text(json(new)),
+                as_text(previous),
+                as_text(new),
                 change_type(row).map_or(Flat::Null, Flat::Text),
                 stamp,
                 sequence,
@@ -137,17 +131,14 @@ fn as_text(value: Flat) -> Flat {
 
 /// The business event that a row is, where it is one.
 fn change_type(row: &ChangeRow<'_>) -> Option<String> {
-    let event = match (row.change.operation, row.field.map(|f| f.name.as_str())) {
+    let event = match (row.operation, row.field) {
         (Operation::Insert, None) => "New Listing",
         (Operation::Delete, None) => "Deleted",
         (Operation::Relist, None) => "Back On Market",
         (_, Some("ListPrice")) => "Price Change",
         (_, Some("StandardStatus")) => {
-            let field = row.field?;
-            let text = |cell: Option<relist::record::Cell<'_>>| {
-                cell.map(|c| c.to_json().trim_matches('"').to_owned())
-            };
-            let (previous, new) = (text(field.previous()), text(field.new_value())?);
+            let text = |cell: Cell<'_>| cell.to_json().trim_matches('"').to_owned();
+            let (previous, new) = (row.previous().map(text), row.new_value().map(text)?);
             if new == "Active" && previous.is_some_and(|p| !p.is_empty() && p != "Coming Soon") {
                 return Some("Back On Market".to_owned());
             }
@@ -204,13 +195,8 @@ pub fn write_changes(
     let how = (request.format, request.lines);
     let mut table = FlatWriter::begin(columns, how, (CHANGES, metadata), out)?;
     let mut failed = None;
-    let mut place = (0, 0);
     snapshot.query_changes(&query, request.context, &mut |row, _| {
-        place = match place {
-            (sequence, number) if sequence == row.change.sequence => (sequence, number + 1),
-            _ => (row.change.sequence, 0),
-        };
-        if let Err(error) = table.row(request.shape.row(row, place.1)) {
+        if let Err(error) = table.row(request.shape.row(row)) {
             failed = Some(error);
         } else if !progress(table.len()) {
             failed = Some(ExportError::Stopped);

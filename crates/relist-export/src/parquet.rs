@@ -158,8 +158,8 @@ fn groups(frame: &Frame<'_>, rows: &Range<usize>) -> Vec<Vec<Range<usize>>> {
     if frame.is_scattered() {
         // Each read costs nearly the whole column: as few of them as there may be.
         let starts = rows.clone().step_by(GROUP);
-        let group = |start: usize| vec![start..rows.end.min(start + GROUP)];
-        return starts.map(group).collect();
+        let group = |start: usize| start..rows.end.min(start + GROUP);
+        return starts.map(group).map(|rows| Vec::from([rows])).collect();
     }
     let mut out: Vec<Vec<Range<usize>>> = Vec::new();
     let mut held = GROUP;

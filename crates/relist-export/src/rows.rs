@@ -150,7 +150,7 @@ fn json_row(lines: &mut [Line<'_>], parts: &[Part], row: usize, end: &str, out: 
             Item::Absent => {}
             Item::Null => out.push_str("null"),
             Item::Number(number) => number.write_json(out),
-            Item::Code(code) => line.code(code, part, out, |cell, out| cell.write_json(out)),
+            Item::Code(code) => line.code(code, part, out, json_cell),
             Item::Cell(cell) => cell.write_json(out),
         }
     }
@@ -185,6 +185,11 @@ fn csv_row(lines: &mut [Line<'_>], parts: &[Part], row: usize, end: LineEnd, out
         out.push_str("\"\"");
     }
     out.push_str(end.text());
+}
+
+/// Appends a cell as JSON.
+fn json_cell(cell: Cell<'_>, out: &mut String) {
+    cell.write_json(out);
 }
 
 /// Appends a cell as CSV has it.

@@ -5,6 +5,7 @@
 //! nothing is lost.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use relist::query::{Frame, Item, Numeral, Part, Unit};
 use relist::record::Cell;
@@ -173,7 +174,8 @@ impl Shape {
         let mut text = String::new();
         for column in &self.columns {
             // The types are plain enums: their debug form is their name and parameters.
-            text.push_str(&format!("{}:{:?};", column.name, column.ty));
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{}:{:?};", column.name, column.ty);
         }
         format!("{:032x}", xxh3_128(text.as_bytes()))
     }

@@ -38,7 +38,9 @@ pub(crate) fn in_order<S, R: Send, E: Send>(
         let mut failed = None;
         for item in 0..items {
             work(&mut state, item, &mut |result| {
-                failed = take(result).err();
+                if failed.is_none() {
+                    failed = take(result).err();
+                }
                 failed.is_none()
             })?;
             if let Some(error) = failed.take() {
@@ -149,7 +151,7 @@ mod tests {
         let square = |n: usize| Ok::<_, usize>(n * n);
         in_order(
             100,
-            || Ok(()),
+            || Ok::<(), usize>(()),
             |(), n, give| {
                 if n != 50 {
                     give(square(n)?);
@@ -174,7 +176,7 @@ mod tests {
         let mut taken = 0;
         let failed = in_order(
             1_000,
-            || Ok(()),
+            || Ok::<(), usize>(()),
             |(), n, give| {
                 give(fail(n)?);
                 Ok(())
@@ -188,7 +190,7 @@ mod tests {
         assert!(all(1_000, fail).unwrap_err() >= 40);
         let refused = in_order(
             1_000,
-            || Ok(()),
+            || Ok::<(), usize>(()),
             |(), n, give| {
                 // Goes on whether anyone listens or not, as far as it can.
                 give(n);

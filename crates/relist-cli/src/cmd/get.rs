@@ -37,7 +37,7 @@ pub(super) fn run(app: &mut App<'_>, args: &Get) -> Result<Exit, Failure> {
     match app.format() {
         Format::Table => print_fields(app, &record)?,
         Format::Json | Format::Ndjson | Format::Arrow => {
-            writeln!(app.out, "{}", record.to_json(None))?
+            writeln!(app.out, "{}", record.to_json(None))?;
         }
         Format::Csv => {
             let resource = record.resource();

@@ -143,13 +143,13 @@ impl Asking<'_> {
         let context = self.context(None);
         self.snapshot
             .query_changes(&query, &context, &mut |row, _| {
-                let values = row.field.map(|f| (f.previous(), f.new_value()));
-                let numbers = values.and_then(|(a, b)| Some((a?.value(), b?.value())));
-                let numbers = numbers.and_then(|(a, b)| Some((number(&a)?, number(&b)?)));
+                let sides = row.previous().zip(row.new_value());
+                let numbers =
+                    sides.and_then(|(a, b)| Some((number(&a.value())?, number(&b.value())?)));
                 if let Some((before, after)) = numbers.filter(|(before, _)| *before > 0.0)
-                    && row.change.observed >= Timestamp(first.0 - DAY)
+                    && row.observed >= Timestamp(first.0 - DAY)
                 {
-                    let date = row.change.observed.to_datetime().date().to_string();
+                    let date = row.observed.to_datetime().date().to_string();
                     let day = days.entry(date).or_default();
                     day.0 += 1;
                     day.1 += 1.0 - after / before;
@@ -208,9 +208,7 @@ impl Asking<'_> {
         let context = self.context(None);
         self.snapshot
             .query_changes(&query, &context, &mut |row, _| {
-                if let Some(field) = row.field
-                    && row.change.observed >= Timestamp(first.0 - DAY)
-                {
+                if row.field.is_some() && row.observed >= Timestamp(first.0 - DAY) {
                     let text = |cell: Option<relist::record::Cell<'_>>| {
                         let text = cell.map(|c| plain(&c.value())).unwrap_or_default();
                         if text.is_empty() {
@@ -219,7 +217,7 @@ impl Asking<'_> {
                             text
                         }
                     };
-                    let pair = (text(field.previous()), text(field.new_value()));
+                    let pair = (text(row.previous()), text(row.new_value()));
                     *moves.entry(pair).or_default() += 1;
                 }
                 Ok(true)
@@ -246,16 +244,15 @@ impl Asking<'_> {
         let mut dots: Vec<(f64, f64, f64)> = Vec::new();
         self.active(&fields, |record| {
             let value = |id: FieldId| relist::odata::Row::value(record, id);
-            let at = match &point {
-                Some((_, id)) => match value(*id) {
+            let at = if let Some((_, id)) = &point {
+                match value(*id) {
                     Some(Value::GeoPoint(point)) => Some((point.longitude, point.latitude)),
                     _ => None,
-                },
-                None => {
-                    let [longitude, latitude] =
-                        place.map(|id| id.and_then(value).as_ref().and_then(number));
-                    longitude.zip(latitude)
                 }
+            } else {
+                let [longitude, latitude] =
+                    place.map(|id| id.and_then(value).as_ref().and_then(number));
+                longitude.zip(latitude)
             };
             let price = price.and_then(value).as_ref().and_then(number);
             if let (Some((x, y)), Some(price)) = (at, price)

@@ -41,7 +41,8 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Report) -> Result<Exit, Failur
         return Ok(Exit::Ok);
     }
     relist_export::put_bytes(&path, page.as_bytes())?;
-    let days = market["days"].as_array().map_or(0, Vec::len) as u64;
+    let days = market.get("days").and_then(serde_json::Value::as_array);
+    let days = days.map_or(0, Vec::len) as u64;
     app.note(&format!(
         "{}: {} of the market, {}",
         path.display(),
