@@ -15,3 +15,8 @@ pub mod simulation;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/from-the-python-guide.md")]
 pub struct FromThePythonGuide;
+
+/// The README's example of the library compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

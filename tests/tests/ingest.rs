@@ -376,3 +376,88 @@ fn a_record_with_too_many_fields_is_at_fault_alone() {
         "{reason}"
     );
 }
+
+/// A page of records whose fields come with their key: some have one that no record had before,
+/// some a value that is of another type than the ones before.
+fn drifting_page(records: impl Iterator<Item = (u32, u32)>) -> String {
+    let record = |(key, state): (u32, u32)| {
+        let kind = if key % 997 == 3 { "\"many\"" } else { "4" };
+        let extra = key / 1_500;
+        format!(
+            r#"{{"ListingKey":"k{key:06}","ListPrice":{},"Rooms":{kind},"Extra{extra}":"{key}",
+            "PublicRemarks":"The house number {key} of the street, with a garden.",
+            "ModificationTimestamp":"2024-01-{:02}T00:00:00Z"}}"#,
+            1_000 + key % 50 + state,
+            state + 1,
+        )
+    };
+    let records: Vec<String> = records.map(record).collect();
+    format!("{{\"value\":[{}]}}", records.join(","))
+}
+
+/// What was logged and what is there, without what follows from how pages are put together.
+fn told(store: &Store) -> (Vec<String>, Vec<String>) {
+    let snapshot = store.snapshot().unwrap();
+    let changes = snapshot.changes(0).unwrap().map(Result::unwrap);
+    let changes = changes.filter(|change| change.operation != Operation::Schema);
+    let changes = changes.map(|change| {
+        let cell = |cell: Option<relist::record::Cell<'_>>| cell.map(relist::record::Cell::to_json);
+        let fields = change.fields.iter();
+        let fields = fields.map(|f| (&f.name, cell(f.previous()), cell(f.new_value())));
+        let fields: Vec<_> = fields.collect();
+        format!("{:?} {:?} {fields:?}", change.operation, change.key)
+    });
+    let changes = changes.collect();
+    let mut records = Vec::new();
+    let now = AsOf::Sequence(snapshot.sequence());
+    let keep = |_: &Key, record: relist::record::Record| {
+        records.push(record.to_json(None));
+        Ok(true)
+    };
+    snapshot.scan("Property", now, keep).unwrap();
+    records.sort();
+    (changes, records)
+}
+
+#[test]
+fn many_files_at_once_are_what_they_are_one_by_one() {
+    // New records, more than a segment of columns has; some again in the same file, some in a
+    // later one; and then most again, a few of them changed.
+    let fresh = (0..90_u32).map(|page| {
+        let first = page * 100;
+        let again = (page % 7 == 2).then_some((first, 1));
+        let before = (page % 5 == 4).then(|| (first - 250, 2));
+        let new = (first..first + 100).map(|key| (key, 0));
+        drifting_page(new.chain(again).chain(before))
+    });
+    let resent = (0..90_u32).map(|page| {
+        let first = page * 100;
+        let keys = (first..first + 100).filter(|key| key % 250 != 0);
+        drifting_page(keys.map(|key| (key, if key % 37 == 0 { 3 } else { 0 })))
+    });
+    let pages: Vec<String> = fresh.chain(resent).collect();
+    let texts: Vec<&str> = pages.iter().map(String::as_str).collect();
+    let (_folder, files) = new_store();
+    for part in texts.chunks(90) {
+        let report = ingest_as(&files, "Property", part, 1);
+        check(&files, &report);
+    }
+    let (_folder, single) = new_store();
+    for part in texts.chunks(11) {
+        let mut txn = single.begin_write(Timestamp(1)).unwrap();
+        for (at, text) in part.iter().enumerate() {
+            let origin = format!("page {at}");
+            txn.apply_page("Property", &origin, text.as_bytes())
+                .unwrap();
+        }
+        txn.commit().unwrap();
+    }
+    let (changes, records) = told(&files);
+    let (expected_changes, expected_records) = told(&single);
+    assert_eq!(changes.len(), expected_changes.len());
+    for (own, expected) in changes.iter().zip(&expected_changes) {
+        assert_eq!(own, expected);
+    }
+    assert_eq!(records, expected_records);
+    assert_eq!(records.len(), 9_000);
+}

@@ -146,7 +146,7 @@ fn compare_with_truth(
                     );
                 }
             }
-            Operation::Schema => panic!("{}", change.note),
+            Operation::Schema | Operation::Purge => panic!("{}", change.note),
         }
     }
     let synced = ["Property", "Member", "Office", "OpenHouse"];

@@ -104,6 +104,14 @@ pub(crate) enum Command {
     Verify,
     /// Give unused space of the store's file back.
     Compact,
+    /// Copy the store to a file, also while a sync runs
+    Backup(Backup),
+    /// Put a backup in the store's place
+    Restore(Restore),
+    /// Remove history that is older than wanted
+    Prune(Prune),
+    /// Remove records for good, with their history and their files, and certify it
+    Purge(Purge),
     /// Try the feed on the rules of its profile, and say what differs
     Doctor(Doctor),
     /// Show and choose the fields by which records are found without a scan
@@ -486,6 +494,65 @@ pub(crate) enum ScheduleAction {
         #[arg(default_value_t = 10, value_name = "N")]
         most: usize,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub(crate) to: PathBuf,
+    /// Replace the file if it exists, once the new one is whole
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Keep the copy even if it is damaged, as the store is
+    #[arg(long)]
+    pub(crate) damaged: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    pub(crate) from: PathBuf,
+    /// Replace the store if there is one
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// How much history stays: 90d. Records and what is known as deleted stay in any case
+    #[arg(long, value_name = "TIME")]
+    pub(crate) keep: String,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without --key, --resource and --all it ends a purge that was interrupted.\n\
+    What it cannot reach: backups, exports, and what a file system or a disk keeps of files that \
+    were\ndeleted. docs/retention.md tells more."
+)]
+pub(crate) struct Purge {
+    /// These records, with what belongs to them in other resources
+    #[arg(
+        long,
+        value_name = "KEY,..",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
+    pub(crate) key: Vec<String>,
+    /// The resource of the keys [default: Property]; without --key, all of its records
+    #[arg(long, value_name = "NAME")]
+    pub(crate) resource: Option<String>,
+    /// Everything but the schema
+    #[arg(long, conflicts_with_all = ["key", "resource"])]
+    pub(crate) all: bool,
+    /// Do so: a whole resource or all of the store is not purged without
+    #[arg(long)]
+    pub(crate) confirm: bool,
+    /// The folder of the files [default: that of relist.toml, else media beside the store]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use relist::watch::Rule;
+use relist_feed::OnRevoke;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -39,6 +40,8 @@ pub(crate) struct Config {
     /// Values of the profile's variables.
     #[serde(default)]
     pub(crate) variables: BTreeMap<String, String>,
+    /// What becomes of what the feed takes back, where it is not as the profile says.
+    pub(crate) on_revoke: Option<OnRevoke>,
     /// An HTTP proxy.
     pub(crate) proxy: Option<String>,
     /// Certificates of authorities to trust.

@@ -277,7 +277,7 @@ fn compare(folder: &Path, market: &Market) {
             Operation::Delete | Operation::Relist => {
                 last.retain(|(resource, own, _), _| (resource, own) != (&row.0, &row.1));
             }
-            Operation::Schema => {}
+            Operation::Schema | Operation::Purge => {}
         }
         for field in &change.fields {
             let new = field

@@ -46,8 +46,8 @@ pub use fetch::{MediaClient, MediaLimits};
 pub use guard::MediaGuard;
 pub use media::{MediaRules, MediaVia};
 pub use profile::{
-    Auth, Cursor, Deletes, EnumLiterals, Filters, FlagValue, Paging, Profile, ResourceProfile,
-    ResourceRules, SendCredentials, Walk, without_values,
+    Auth, Cursor, Deletes, EnumLiterals, Filters, FlagValue, OnRevoke, Paging, Profile,
+    ResourceProfile, ResourceRules, SendCredentials, Walk, without_values,
 };
 pub use quota::{HeaderRule, Per, Quota, QuotaError, QuotaRules, Usage, WindowRule};
 pub use retry::{Clock, RetryPolicy, SystemClock};

@@ -75,6 +75,9 @@ pub struct Profile {
     pub cursor: Cursor,
     /// How the provider says that a row is gone.
     pub deletes: Deletes,
+    /// What becomes of what the provider takes back.
+    #[serde(default)]
+    pub on_revoke: OnRevoke,
     /// How requests are authorised.
     pub auth: Auth,
     /// How much the provider lets through.
@@ -97,6 +100,19 @@ pub struct Profile {
     /// What differs for single resources, by entity set name.
     #[serde(default)]
     pub resources: BTreeMap<String, ResourceProfile>,
+}
+
+/// What becomes of a record that the provider takes back: that it deletes, or does not show any
+/// more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum OnRevoke {
+    /// It is deleted, and keeps its history.
+    #[default]
+    Tombstone,
+    /// It is purged, with its history: where the licence says that nothing may be kept.
+    Purge,
 }
 
 /// How a query is walked from its first page to its last.

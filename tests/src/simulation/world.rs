@@ -522,7 +522,7 @@ fn fold(snapshot: &Snapshot) {
             Operation::Insert | Operation::Relist => live.insert(key),
             Operation::Update => live.contains(&key),
             Operation::Delete => live.remove(&key),
-            Operation::Schema => true,
+            Operation::Schema | Operation::Purge => true,
         };
         assert!(fits, "sequence {} of {key}", change.sequence);
     }

@@ -37,7 +37,7 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Media) -> Result<Exit, Failure
 }
 
 /// The folder of the files: as typed, else as configured, else beside the store.
-fn folder(
+pub(super) fn folder(
     app: &App<'_>,
     config: Option<&Config>,
     typed: Option<&Path>,

@@ -1,5 +1,6 @@
 //! The commands, one a file.
 
+mod backup;
 mod bench;
 mod changes;
 mod compact;
@@ -19,6 +20,8 @@ mod market;
 mod media;
 mod quarantine;
 mod prometheus;
+mod prune;
+mod purge;
 mod query;
 mod refresh;
 mod report;
@@ -56,6 +59,10 @@ pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Fail
         Command::Status(args) => status::run(app, &args),
         Command::Verify => verify::run(app),
         Command::Compact => compact::run(app),
+        Command::Backup(args) => backup::run(app, &args),
+        Command::Restore(args) => backup::restore(app, &args),
+        Command::Prune(args) => prune::run(app, &args),
+        Command::Purge(args) => purge::run(app, &args),
         Command::Doctor(args) => doctor::run(app, &args),
         Command::Index(args) => index::run(app, &args),
         Command::Quarantine(args) => quarantine::run(app, &args),

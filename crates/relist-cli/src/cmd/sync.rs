@@ -6,8 +6,9 @@ use relist::error::{Error, SourceErrorKind};
 use relist::store::{Outcome, RunKind, RunReport, Store, WalkPosition};
 use relist::sync::{SyncMode, SyncOptions, WalkKind};
 use relist::value::Timestamp;
-use relist_feed::{Profile, WebApi};
+use relist_feed::{OnRevoke, Profile, WebApi};
 
+use super::purge;
 use super::refresh::{self, Wanted};
 use super::report::{self, Done};
 use crate::app::App;
@@ -38,7 +39,7 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Sync) -> Result<Exit, Failure>
     let credentials =
         feed::credentials(app, &config, &profile)?.ok_or_else(|| feed::no_credentials(&profile))?;
     let api = feed::connect(app, &config, profile, credentials)?;
-    let store = app.open_writer()?;
+    let mut store = app.open_writer()?;
     (app.environment.catch_interrupt)(&app.environment.stop);
     let declared = define(app, &store, &api)?;
     if !args.keys.is_empty() {
@@ -69,6 +70,10 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Sync) -> Result<Exit, Failure>
         if app.environment.stopped() {
             break;
         }
+    }
+    let purges = config.on_revoke.unwrap_or(api.profile().on_revoke) == OnRevoke::Purge;
+    if purges && !app.environment.stopped() {
+        purge::revoked(app, &mut store, Some(&config), &resources)?;
     }
     finish(app, &store, args, &done, failures)
 }

@@ -6,7 +6,7 @@ use super::{Dictionary, Form, Numbers, Segment, Values};
 
 /// Rows looked at before a dictionary is given up for good.
 const TRIAL_ROWS: usize = 1_024;
-/// A segment may always add so many cells to the dictionary.
+/// A segment of more rows than that may always add so many cells to the dictionary.
 const FREE_CELLS: usize = 256;
 
 /// Cells longer than this on average are left to the records.
@@ -82,7 +82,7 @@ pub(crate) fn edited(
     if let Some(values) = patched(&old.values, rows, edits, dictionary) {
         return Segment::new(rows, values);
     }
-    let mut scratch = Vec::new();
+    let mut scratch = Vec::with_capacity(old.size());
     let mut ends = Vec::with_capacity(rows);
     for row in 0..rows {
         old.write_cell(row, dictionary, &mut scratch);
@@ -132,8 +132,14 @@ fn coded(cells: &[&[u8]], dictionary: &mut Dictionary) -> Option<Vec<u16>> {
         if last.0 != *cell {
             let code = dictionary.code(cell);
             let new = dictionary.len() - before;
-            let repeats = new <= FREE_CELLS
-                || (new <= cells.len() / 2 && (row != TRIAL_ROWS || new < row * 7 / 8));
+            // A few rows tell little: what does not repeat among them is not given codes.
+            let free = if cells.len() > TRIAL_ROWS {
+                FREE_CELLS
+            } else {
+                0
+            };
+            let repeats =
+                new <= free || (new <= cells.len() / 2 && (row != TRIAL_ROWS || new < row * 7 / 8));
             let Some(code) = code.filter(|_| repeats) else {
                 dictionary.truncate(before);
                 return None;
@@ -153,7 +159,8 @@ fn patched(
     dictionary: &mut Dictionary,
 ) -> Option<Values> {
     match old {
-        Values::Absent | Values::Bytes { .. } => None,
+        Values::Absent => None,
+        Values::Bytes { ends, bytes } => spliced(ends, bytes, rows, edits),
         Values::Elsewhere => Some(Values::Elsewhere),
         Values::Codes(codes) => {
             let before = dictionary.len();
@@ -163,7 +170,7 @@ fn patched(
                 let code = dictionary.code(edit.cell);
                 let new = dictionary.len() - before;
                 // Cells that do not repeat are no matter for a dictionary: see what suits them.
-                let repeats = before < FREE_CELLS || new <= edits.len() / 2;
+                let repeats = new <= FREE_CELLS || new <= edits.len() / 2;
                 let Some(code) = code.filter(|_| repeats) else {
                     dictionary.truncate(before);
                     return None;
@@ -174,6 +181,32 @@ fn patched(
         }
         Values::Numbers(numbers) => patched_numbers(numbers, rows, edits).map(Values::Numbers),
     }
+}
+
+/// Bytes with the edits in them; `None` where there are so many that another layout may suit.
+fn spliced(ends: &[u32], bytes: &[u8], rows: usize, edits: &[Edit<'_>]) -> Option<Values> {
+    if edits.len() > rows / 4 {
+        return None;
+    }
+    // Sorted by row, of each row the last.
+    let mut own: Vec<&Edit<'_>> = edits.iter().collect();
+    own.sort_by_key(|edit| edit.row);
+    let more: usize = own.iter().map(|edit| edit.cell.len()).sum();
+    let mut out = Vec::with_capacity(bytes.len() + more);
+    let mut out_ends = Vec::with_capacity(rows);
+    let mut own = own.into_iter().peekable();
+    for row in 0..rows {
+        let mut cell = slice_of(ends, bytes, row);
+        while let Some(edit) = own.next_if(|edit| usize::from(edit.row) == row) {
+            cell = edit.cell;
+        }
+        out.extend_from_slice(cell);
+        out_ends.push(u32::try_from(out.len()).ok()?);
+    }
+    (out.len() <= LONG * rows).then_some(Values::Bytes {
+        ends: out_ends,
+        bytes: out,
+    })
 }
 
 /// The numbers with the edits in them, where they are numbers of the same unit.

@@ -8,8 +8,10 @@
 //! rayon is named in `job`: fields are independent.
 
 mod bits;
+mod block;
 mod dictionary;
 mod edit;
+mod erase;
 mod job;
 mod number;
 mod pack;
@@ -18,10 +20,14 @@ mod segment;
 mod sorted;
 
 pub(crate) use bits::Mask;
+pub(crate) use block::{Block, BlockBuilder};
 use dictionary::ABSENT;
 pub(crate) use dictionary::Dictionary;
 pub(crate) use edit::{Edit, edited, edited_in_place};
-pub(crate) use job::{FieldDone, FieldJob, SegmentJob, edit_all, on_all_cores};
+pub(crate) use erase::without;
+pub(crate) use job::{
+    Cells, FieldDone, FieldJob, NO_SLOT, Placed, Run, SegmentJob, edit_all, on_all_cores, runs,
+};
 pub(crate) use number::Form;
 pub use number::Unit;
 pub use part::{Item, Numeral, Part};

@@ -1,5 +1,6 @@
 //! Segments: one field of a few thousand slots, in memory and in bytes.
 
+use std::cell::RefCell;
 use std::sync::OnceLock;
 
 use super::number::{Number, power};
@@ -162,6 +163,11 @@ impl Segment {
         Segment::new(rows, Values::Absent)
     }
 
+    /// Whether its cells are codes of the field's dictionary.
+    pub(crate) fn has_codes(&self) -> bool {
+        matches!(self.values, Values::Codes(_))
+    }
+
     /// Whether the cells are too long to be kept twice: ask the records.
     pub(crate) fn is_elsewhere(&self) -> bool {
         self.values == Values::Elsewhere
@@ -227,27 +233,7 @@ impl Segment {
                 out.push(width);
                 pack(codes.iter().map(|c| u64::from(*c)), width, &mut out);
             }
-            Values::Bytes { ends, bytes } => {
-                let mut plain = Vec::with_capacity(bytes.len() + ends.len() * 2);
-                let mut start = 0;
-                for end in ends {
-                    put_u64(&mut plain, u64::from(end - start));
-                    start = *end;
-                }
-                plain.extend_from_slice(bytes);
-                let packed = (plain.len() > SMALL)
-                    .then(|| zstd::bulk::compress(&plain, LEVEL).ok())
-                    .flatten()
-                    .filter(|packed| packed.len() < plain.len());
-                out.push(if packed.is_some() {
-                    KIND_ZSTD
-                } else {
-                    KIND_BYTES
-                });
-                put_u64(&mut out, self.rows as u64);
-                put_u64(&mut out, plain.len() as u64);
-                out.extend_from_slice(packed.as_deref().unwrap_or(&plain));
-            }
+            Values::Bytes { ends, bytes } => encode_bytes(self.rows, ends, bytes, &mut out),
         }
         out
     }
@@ -279,8 +265,12 @@ impl Segment {
                 if kind == KIND_BYTES {
                     decode_bytes(stored, rows).filter(|_| stored.len() == len)?
                 } else {
-                    let plain = zstd::bulk::decompress(stored, len).ok()?;
-                    decode_bytes(&plain, rows).filter(|_| plain.len() == len)?
+                    PACKING.with_borrow_mut(|packing| {
+                        let plain = packing.decompress(stored, len)?;
+                        let values = decode_bytes(plain, rows).filter(|_| plain.len() == len);
+                        packing.rest();
+                        values
+                    })?
                 }
             }
             _ => return None,
@@ -297,6 +287,90 @@ pub(crate) fn slice_of<'b>(ends: &[u32], bytes: &'b [u8], row: usize) -> &'b [u8
     };
     let end = ends.get(row).copied().unwrap_or(start);
     bytes.get(start as usize..end as usize).unwrap_or_default()
+}
+
+/// What compresses, kept by each thread: made anew, it takes longer than what it is to do.
+#[derive(Default)]
+struct Packing {
+    compressor: Option<zstd::bulk::Compressor<'static>>,
+    decompressor: Option<zstd::bulk::Decompressor<'static>>,
+    plain: Vec<u8>,
+    packed: Vec<u8>,
+}
+
+thread_local! {
+    static PACKING: RefCell<Packing> = RefCell::default();
+}
+
+/// Buffers larger than this are not kept.
+const KEPT_BYTES: usize = 8 << 20;
+
+impl Packing {
+    /// Compresses what is in `plain`; `None` where that makes it no smaller.
+    fn compress(&mut self) -> Option<&[u8]> {
+        if self.compressor.is_none() {
+            self.compressor = zstd::bulk::Compressor::new(LEVEL).ok();
+        }
+        let compressor = self.compressor.as_mut()?;
+        self.packed.clear();
+        self.packed
+            .reserve(zstd::zstd_safe::compress_bound(self.plain.len()));
+        let len = compressor.compress_to_buffer(&self.plain, &mut self.packed);
+        let packed = self.packed.get(..len.ok()?)?;
+        (packed.len() < self.plain.len()).then_some(packed)
+    }
+
+    fn decompress(&mut self, packed: &[u8], len: usize) -> Option<&[u8]> {
+        if self.decompressor.is_none() {
+            self.decompressor = zstd::bulk::Decompressor::new().ok();
+        }
+        let decompressor = self.decompressor.as_mut()?;
+        self.plain.clear();
+        self.plain.reserve(len);
+        decompressor
+            .decompress_to_buffer(packed, &mut self.plain)
+            .ok()?;
+        Some(&self.plain)
+    }
+
+    /// Gives large buffers back.
+    fn rest(&mut self) {
+        for buffer in [&mut self.plain, &mut self.packed] {
+            if buffer.capacity() > KEPT_BYTES {
+                *buffer = Vec::new();
+            }
+        }
+    }
+}
+
+fn encode_bytes(rows: usize, ends: &[u32], bytes: &[u8], out: &mut Vec<u8>) {
+    PACKING.with_borrow_mut(|packing| {
+        let plain = &mut packing.plain;
+        plain.clear();
+        plain.reserve(bytes.len() + ends.len() * 2);
+        let mut start = 0;
+        for end in ends {
+            put_u64(plain, u64::from(end - start));
+            start = *end;
+        }
+        plain.extend_from_slice(bytes);
+        let len = plain.len();
+        let small = len <= SMALL;
+        let packed = if small { None } else { packing.compress() };
+        let packed = packed.map(<[u8]>::len);
+        out.push(if packed.is_some() {
+            KIND_ZSTD
+        } else {
+            KIND_BYTES
+        });
+        put_u64(out, rows as u64);
+        put_u64(out, len as u64);
+        let stored = packed.map_or(Some(packing.plain.as_slice()), |len| {
+            packing.packed.get(..len)
+        });
+        out.extend_from_slice(stored.unwrap_or_default());
+        packing.rest();
+    });
 }
 
 fn decode_bytes(plain: &[u8], rows: usize) -> Option<Values> {

@@ -105,13 +105,27 @@ impl<'r> Decoder<'r> {
     /// # Errors
     /// The field and the reason, when the record must be quarantined.
     pub(crate) fn decode(&mut self, text: &str, key: (&Key, &KeySpec)) -> Result<Entity, Fault> {
+        self.decode_each(text, key, &mut |_, _, _| {})
+    }
+
+    /// Decodes one record, and tells each of its cells on the way: the field, the cell, and where
+    /// that is in the body.
+    ///
+    /// # Errors
+    /// As [`decode`](Decoder::decode); then no cell was told.
+    pub(crate) fn decode_each(
+        &mut self,
+        text: &str,
+        key: (&Key, &KeySpec),
+        each: &mut impl FnMut(FieldId, &[u8], usize),
+    ) -> Result<Entity, Fault> {
         self.begin();
         if self.scan(text).is_none() {
             self.begin();
             self.parse(text)?;
         }
         self.put_key(key);
-        Ok(self.finish())
+        Ok(self.finish(each))
     }
 
     fn begin(&mut self) {
@@ -278,7 +292,7 @@ impl<'r> Decoder<'r> {
     }
 
     /// The cells in ascending order of field.
-    fn finish(&mut self) -> Entity {
+    fn finish(&mut self, each: &mut impl FnMut(FieldId, &[u8], usize)) -> Entity {
         let count: u32 = self.present.iter().map(|bits| bits.count_ones()).sum();
         let mut body = RecordBuf::begin(self.buffer.len() + 2 * count as usize);
         let mut previous = 0;
@@ -294,7 +308,8 @@ impl<'r> Decoder<'r> {
                     .copied()
                     .unwrap_or((0, 0));
                 let cell = self.buffer.get(start..end).unwrap_or_default();
-                body.push(field - previous, cell);
+                let at = body.push(field - previous, cell);
+                each(FieldId(field), cell, at);
                 previous = field;
             }
         }
@@ -488,7 +503,7 @@ mod tests {
         decoder.begin();
         decoder.parse(text)?;
         decoder.put_key((&Key::Int(7), spec));
-        Ok(decoder.finish())
+        Ok(decoder.finish(&mut |_, _, _| {}))
     }
 
     fn value() -> impl Strategy<Value = String> {

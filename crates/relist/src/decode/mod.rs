@@ -13,6 +13,7 @@ mod scan;
 
 pub(crate) use entity::{DecodeContext, Decoder, Entity};
 pub use key::KeySpec;
+pub(crate) use members::Fault;
 pub(crate) use page::KnownBytes;
 pub use page::{RawEntity, Rejected, SplitPage};
 

@@ -5,30 +5,30 @@
 //! store.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::SlotSet;
-use super::examine::Examiner;
+use super::ahead::{Ready, ReadyPage};
 use super::known::Known;
-use crate::decode::{DecodeContext, Decoder, Entity, KeySpec, RawEntity, SplitPage};
+use crate::column::Block;
+use crate::decode::{Entity, KeySpec, RawEntity, SplitPage};
 use crate::diff::{Diff, canonical_hash};
 use crate::error::{Error, Result};
 use crate::keycode::Key;
-use crate::record::{Body, Cell, RecordBuf, natural_type};
-use crate::schema::{FieldId, FieldType, Resource};
+use crate::record::{Body, Cell, RecordBuf};
+use crate::schema::{FieldId, Resource};
 use crate::store::{
-    Cause, DeleteOutcome, Head, MAX_FIELDS, Misfit, Operation, Packed, QUARANTINE_BYTES,
-    Quarantined, RunReport, Staged, WriteTxn, wider,
+    Cause, DeleteOutcome, Head, Operation, Packed, QUARANTINE_BYTES, Quarantined, RunReport,
+    Staged, WriteTxn,
 };
 use crate::value::{Timestamp, Value};
 
 /// Records decoded by one task.
-const CHUNK: usize = 64;
+pub(super) const CHUNK: usize = 64;
 /// A field that vanished from more than one in this many records was withdrawn, not cleared.
 const WITHDRAWN_SHARE: u64 = 5;
-/// The most fields whose misfits a report names.
-const MISFITS: usize = 100;
 
 /// How pages are applied, and what is noted on the way.
 pub(crate) struct Applying<'a> {
@@ -54,6 +54,22 @@ pub(crate) struct Applying<'a> {
     pub(crate) gone: Option<&'a GoneMark>,
     /// By which the records of the pages were recognised, where they were.
     pub(crate) known: Option<&'a Known>,
+    /// By page: its records as far as they were decoded ahead.
+    pub(crate) ready: Vec<ReadyPage>,
+    pub(super) effort: Effort,
+}
+
+/// How far records had to be taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Effort {
+    /// Records that were not known by their bytes.
+    pub(super) looked_up: usize,
+    /// Those of them whose bytes were other ones.
+    pub(super) decoded: usize,
+    /// Those of them that said something else.
+    pub(super) stored: usize,
+    /// Those of them that were new.
+    pub(super) inserted: usize,
 }
 
 impl<'a> Applying<'a> {
@@ -72,6 +88,8 @@ impl<'a> Applying<'a> {
             keyless: 0,
             gone: None,
             known: None,
+            ready: Vec::new(),
+            effort: Effort::default(),
         }
     }
 
@@ -89,7 +107,7 @@ impl<'a> Applying<'a> {
         }
     }
 
-    fn settle(&mut self, page_at: usize) {
+    pub(super) fn settle(&mut self, page_at: usize) {
         if self.settled.len() <= page_at {
             self.settled.resize(page_at + 1, 0);
         }
@@ -125,21 +143,27 @@ impl GoneMark {
 }
 
 /// A record of a page, on its way through the stages.
-struct Item<'p> {
-    page: &'p SplitPage,
+pub(super) struct Item<'p> {
+    pub(super) page: &'p SplitPage,
     /// Which page of the batch, which record of the page.
-    page_at: usize,
-    index: usize,
-    raw: &'p RawEntity,
-    key: &'p Key,
+    pub(super) page_at: usize,
+    pub(super) index: usize,
+    pub(super) raw: &'p RawEntity,
+    pub(super) key: &'p Key,
     /// Whether the page gives the key twice, with different bytes.
     contested: bool,
     /// Whether an earlier page of the walk gave it.
     again: bool,
     head: Option<Head>,
-    entity: Entity,
-    source_time: Option<Timestamp>,
-    canonical: u128,
+    /// What was decoded ahead.
+    pub(super) ready: Option<Box<Ready>>,
+    pub(super) entity: Entity,
+    /// The body as it is to be stored, and the block that holds its cells, as far as either was
+    /// made ahead.
+    pub(super) packed: Packed,
+    pub(super) block: Option<(Arc<Block>, usize)>,
+    pub(super) source_time: Option<Timestamp>,
+    pub(super) canonical: u128,
     previous: Option<RecordBuf>,
     diff: Diff,
 }
@@ -254,7 +278,13 @@ impl WriteTxn {
                 contested,
                 again: false,
                 head: None,
+                ready: to
+                    .ready
+                    .get_mut(page_at)
+                    .and_then(|page| page.get_mut(index)?.take()),
                 entity: Entity::default(),
+                packed: Packed::default(),
+                block: None,
                 source_time: None,
                 canonical: 0,
                 previous: None,
@@ -269,6 +299,7 @@ impl WriteTxn {
             return Ok(());
         };
         let resource = self.ensure_resource(&page.resource, &page.key_spec)?;
+        to.effort.looked_up += items.len();
         items.sort_by(|a, b| a.key.cmp(b.key));
         let heads = self.heads(resource, items.iter().map(|item| item.key))?;
         for (item, head) in items.iter_mut().zip(heads) {
@@ -284,6 +315,7 @@ impl WriteTxn {
         if items.is_empty() {
             return Ok(());
         }
+        to.effort.decoded += items.len();
         items = self.decode(resource, items, to)?;
         items = self.settle_contested(items, to)?;
         items = self.bury(resource, items, to)?;
@@ -304,6 +336,8 @@ impl WriteTxn {
         changed.sort_unstable_by_key(|item| (item.page_at, item.index));
         let staged = self.encode(resource, changed)?;
         self.count(resource, &staged, to);
+        to.effort.stored += staged.len();
+        to.effort.inserted += staged.iter().filter(|item| item.head.is_none()).count();
         self.stage(resource, to.cause, staged)
     }
 
@@ -312,184 +346,6 @@ impl WriteTxn {
             Some(id) => Ok(id),
             None => self.catalog_mut().ensure(name, spec),
         }
-    }
-
-    /// Decodes on all cores; adds fields that are new and decodes their records again.
-    fn decode<'p>(
-        &mut self,
-        resource: u16,
-        items: Vec<Item<'p>>,
-        to: &mut Applying<'_>,
-    ) -> Result<Vec<Item<'p>>> {
-        let mut decoded = self.decode_once(resource, items, to.cursor_field);
-        let unknown = self.new_fields(resource, &mut decoded);
-        if !unknown.is_empty() {
-            self.add_fields(resource, &unknown, to.cause)?;
-            let (again, done): (Vec<_>, Vec<_>) = decoded
-                .into_iter()
-                .partition(|one| !one.item.entity.unknown.is_empty());
-            decoded = done;
-            let again = again.into_iter().map(|one| one.item).collect();
-            decoded.extend(self.decode_once(resource, again, to.cursor_field));
-            let place = |one: &Decoded<'p>| (one.item.page_at, one.item.index);
-            decoded.sort_by(|a, b| a.item.key.cmp(b.item.key).then(place(a).cmp(&place(b))));
-        }
-        let mut out = Vec::with_capacity(decoded.len());
-        let mut retyped = false;
-        for Decoded { item, outcome } in decoded {
-            match outcome {
-                Ok(odd) => {
-                    for field in odd {
-                        retyped |= self.note_odd(resource, field, &item, to)?;
-                    }
-                    out.push(item);
-                }
-                Err(fault) => {
-                    to.settle(item.page_at);
-                    self.put_aside(item.page, item.index, item.raw, fault, to)?;
-                }
-            }
-        }
-        if let Some(resource) = self.catalog.resource(resource).filter(|_| retyped) {
-            // What a record says depends on the types of its fields.
-            let items = out.par_iter_mut().with_min_len(CHUNK);
-            items.for_each(|item| {
-                item.canonical = canonical_hash(item.entity.body.as_body().cells(), resource);
-            });
-        }
-        Ok(out)
-    }
-
-    /// The fields that records have and the resource has not, with the type that their values
-    /// show together. A record with more of them than there is room for is at fault.
-    fn new_fields(&self, resource: u16, decoded: &mut [Decoded<'_>]) -> NewFields {
-        let held = self
-            .catalog
-            .resource(resource)
-            .map_or(0, |r| r.fields.len());
-        let room = MAX_FIELDS.saturating_sub(held);
-        let mut out = NewFields::new();
-        for one in decoded {
-            let names = one.item.entity.unknown.iter();
-            let new = names.filter(|(name, _)| !out.contains_key(name)).count();
-            if out.len() + new > room {
-                let reason = format!(
-                    "has {new} fields that are new, {} has {} of at most {MAX_FIELDS}: are its \
-                     names no names of fields?",
-                    one.item.page.resource,
-                    held + out.len()
-                );
-                one.item.entity = Entity::default();
-                one.outcome = Err((None, reason));
-                continue;
-            }
-            for (name, seen) in &one.item.entity.unknown {
-                let ty = out.entry(name.clone()).or_default();
-                *ty = match (ty.take(), seen) {
-                    (Some(known), Some(seen)) => Some(wider(&known, seen)),
-                    (known, seen) => known.or_else(|| seen.clone()),
-                };
-            }
-        }
-        out
-    }
-
-    fn decode_once<'p>(
-        &self,
-        resource: u16,
-        items: Vec<Item<'p>>,
-        cursor_field: &str,
-    ) -> Vec<Decoded<'p>> {
-        let id = resource;
-        let Some(resource) = self.catalog.resource(id) else {
-            return Vec::new();
-        };
-        let context = DecodeContext::new(resource);
-        let (untyped, cursor) = (self.catalog.untyped(id), resource.field_id(cursor_field));
-        let fold = || {
-            let decoder = Decoder::new(&context);
-            (decoder, Examiner::new(resource, untyped, cursor))
-        };
-        let decode = |(decoder, examiner): &mut (Decoder<'_>, Examiner<'_>), mut item: Item<'p>| {
-            let key = (item.key, item.page.key_spec.as_ref());
-            let outcome = decoder.decode(item.page.text(item.raw), key).map(|entity| {
-                let seen = examiner.examine(entity.body.as_body());
-                item.entity = entity;
-                (item.canonical, item.source_time) = (seen.canonical, seen.source_time);
-                seen.odd
-            });
-            Decoded { item, outcome }
-        };
-        let items = items.into_par_iter().with_min_len(CHUNK);
-        items.map_init(fold, decode).collect()
-    }
-
-    /// Logs a new field, but not the many that come with the first records of a resource.
-    fn add_fields(&mut self, resource: u16, fields: &NewFields, cause: Cause) -> Result<()> {
-        let first = self
-            .counters
-            .slots
-            .get(usize::from(resource))
-            .is_none_or(|n| *n == 0);
-        for (name, ty) in fields {
-            self.catalog_mut().add_field(resource, name, ty.clone())?;
-        }
-        if first {
-            return Ok(());
-        }
-        let names: Vec<String> = fields
-            .iter()
-            .map(|(name, ty)| match ty {
-                Some(ty) => format!("{name} added as {}", ty.name()),
-                None => format!("{name} added, without a value so far"),
-            })
-            .collect();
-        self.log_schema(resource, cause, names.join("; "))
-    }
-
-    /// A cell that does not show its field's type: a misfit of a declared field is reported, the
-    /// type of an inferred one is widened: answers whether it was.
-    fn note_odd(
-        &mut self,
-        resource: u16,
-        field: FieldId,
-        item: &Item<'_>,
-        to: &mut Applying<'_>,
-    ) -> Result<bool> {
-        let Some(cell) = item.entity.body.as_body().cell(field) else {
-            return Ok(false);
-        };
-        let def = self
-            .catalog
-            .resource(resource)
-            .and_then(|r| r.field(field))
-            .cloned();
-        let Some(def) = def else { return Ok(false) };
-        if def.declared {
-            let name = &def.name;
-            if let Some(known) = to.report.misfits.iter_mut().find(|m| m.field == *name) {
-                known.count += 1;
-            } else if to.report.misfits.len() < MISFITS {
-                let value: String = cell.to_json().chars().take(60).collect();
-                to.report.misfits.push(Misfit {
-                    field: name.clone(),
-                    expected: def.ty.name().to_owned(),
-                    count: 1,
-                    first: format!("{} record {}: {value}", item.page.origin, item.index),
-                });
-            }
-            return Ok(false);
-        }
-        let Some(seen) = natural_type(cell) else {
-            return Ok(false);
-        };
-        if let Some((from, wide)) = self.catalog_mut().widen(resource, field, &seen) {
-            let was = from.as_ref().map_or("without a value", FieldType::name);
-            let note = format!("{} was {was}, is {}", def.name, wide.name());
-            self.log_schema(resource, to.cause, note)?;
-            return Ok(true);
-        }
-        Ok(false)
     }
 
     /// Of two records of one page with one key, the one with the later stamp counts, else the
@@ -664,12 +520,13 @@ impl WriteTxn {
 
     /// What is to be stored of changed records.
     fn encode(&mut self, resource: u16, items: Vec<Item<'_>>) -> Result<Vec<Staged>> {
-        let encode = |item| self.to_staged(resource, item);
-        let items = items.into_par_iter().with_min_len(CHUNK);
-        let mut staged: Vec<Staged> = items.map(encode).collect();
+        let staged = items.into_iter().map(|item| self.to_staged(resource, item));
+        let mut staged: Vec<Staged> = staged.collect();
         let bodies: Vec<&[u8]> = staged.iter().map(|item| item.body.0.as_slice()).collect();
         let packer = self.packer(resource, &bodies)?;
-        let items = staged.par_iter_mut().with_min_len(CHUNK);
+        let plain = |item: &&mut Staged| !packer.has_packed(&item.packed);
+        let mut plain: Vec<&mut Staged> = staged.iter_mut().filter(plain).collect();
+        let items = plain.par_iter_mut().with_min_len(CHUNK);
         items.try_for_each(|item| {
             item.packed = packer.pack(&item.body.0)?;
             Ok::<(), Error>(())
@@ -680,6 +537,7 @@ impl WriteTxn {
     /// The body to store: what the feed says, and the values it did not speak of.
     fn to_staged(&self, resource: u16, item: Item<'_>) -> Staged {
         let (mut body, mut canonical) = (item.entity.body, item.canonical);
+        let (mut packed, mut block) = (item.packed, item.block);
         if let Some(previous) = item
             .previous
             .as_ref()
@@ -697,17 +555,19 @@ impl WriteTxn {
                 canonical = canonical_hash(cells.iter().copied(), resource);
             }
             body = RecordBuf::from_cells(cells.into_iter());
+            (packed, block) = (Packed::default(), None);
         }
         Staged {
             key: item.key.clone(),
             head: item.head,
             body,
-            packed: Packed::default(),
+            packed,
             raw_hash: item.raw.hash,
             canonical,
             source_time: item.source_time,
             changes: item.diff.changes,
             previous: item.previous,
+            block,
         }
     }
 
@@ -746,7 +606,7 @@ impl WriteTxn {
         }
     }
 
-    fn put_aside(
+    pub(super) fn put_aside(
         &mut self,
         page: &SplitPage,
         index: usize,
@@ -768,15 +628,6 @@ impl WriteTxn {
             raw_len: bytes.len() as u64,
         })
     }
-}
-
-/// Fields to be added, with the type their values show; none when all are null or empty.
-type NewFields = BTreeMap<String, Option<FieldType>>;
-
-/// A record, and either the fields that do not show their type or what is wrong with it.
-struct Decoded<'p> {
-    item: Item<'p>,
-    outcome: Result<Vec<FieldId>, (Option<String>, String)>,
 }
 
 /// Takes out the live records that `same` says are unchanged, and counts them.

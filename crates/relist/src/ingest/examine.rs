@@ -3,21 +3,26 @@
 use crate::decode::{DecodeContext, Decoder, SplitPage};
 use crate::diff::Canonical;
 use crate::keycode::Key;
-use crate::record::{Body, Cell, natural_type};
+use crate::record::{Cell, Tag, natural_type};
 use crate::schema::{Field, FieldId, Resource};
 use crate::value::{Timestamp, Value};
 
-/// Examines the records of a resource.
+/// Examines the records of a resource, told cell by cell.
 pub(super) struct Examiner<'r> {
     resource: &'r Resource,
     /// Inferred fields that have not shown their type yet.
     untyped: &'r [FieldId],
     /// The field that holds the source time.
     cursor: Option<FieldId>,
+    /// By field: one bit for each tag whose cells always show the field's type.
+    plain: Vec<u16>,
     canonical: Canonical,
+    source_time: Option<Timestamp>,
+    odd: Vec<FieldId>,
 }
 
 /// What was found.
+#[derive(Debug)]
 pub(super) struct Examined {
     /// The hash of what the record says.
     pub(super) canonical: u128,
@@ -32,33 +37,52 @@ impl<'r> Examiner<'r> {
         untyped: &'r [FieldId],
         cursor: Option<FieldId>,
     ) -> Self {
-        Examiner {
+        let mut out = Examiner {
             resource,
             untyped,
             cursor,
+            plain: Vec::new(),
             canonical: Canonical::default(),
+            source_time: None,
+            odd: Vec::new(),
+        };
+        out.plain = resource.fields.iter().map(plain_tags).collect();
+        for field in untyped {
+            if let Some(tags) = out.plain.get_mut(usize::from(field.0)) {
+                *tags = 0;
+            }
+        }
+        out
+    }
+
+    /// The record has this cell.
+    pub(super) fn add(&mut self, id: FieldId, cell: &[u8]) {
+        let Some(field) = self.resource.field(id) else {
+            return;
+        };
+        let Some((&tag, payload)) = cell.split_first() else {
+            return;
+        };
+        let Some(tag) = Tag::from_byte(tag) else {
+            return;
+        };
+        let cell = Cell { tag, payload };
+        let plain = self.plain.get(usize::from(id.0)).copied().unwrap_or(0);
+        if plain & bit(tag) == 0 && self.is_odd(id, field, cell) {
+            self.odd.push(id);
+        }
+        self.canonical.add(id, cell, &field.ty);
+        if Some(id) == self.cursor {
+            self.source_time = time_of(cell, field);
         }
     }
 
-    pub(super) fn examine(&mut self, body: Body<'_>) -> Examined {
-        let mut odd = Vec::new();
-        let mut source_time = None;
-        for (id, cell) in body.cells() {
-            let Some(field) = self.resource.field(id) else {
-                continue;
-            };
-            if self.is_odd(id, field, cell) {
-                odd.push(id);
-            }
-            self.canonical.add(id, cell, &field.ty);
-            if Some(id) == self.cursor {
-                source_time = time_of(cell, field);
-            }
-        }
+    /// What the cells added show together; the next one is another record's.
+    pub(super) fn take(&mut self) -> Examined {
         Examined {
             canonical: self.canonical.hash(),
-            source_time,
-            odd,
+            source_time: self.source_time.take(),
+            odd: std::mem::take(&mut self.odd),
         }
     }
 
@@ -68,6 +92,25 @@ impl<'r> Examiner<'r> {
         }
         natural_type(cell).is_some_and(|ty| ty != field.ty || self.untyped.contains(&id))
     }
+}
+
+fn bit(tag: Tag) -> u16 {
+    1 << (tag as u8)
+}
+
+/// The tags whose cells always show a field's type.
+fn plain_tags(field: &Field) -> u16 {
+    let shows = |tag: Tag| {
+        if field.declared {
+            return tag.fits(&field.ty);
+        }
+        // What has a value; a string or list without one shows no type, which is not odd either.
+        let some = Cell { tag, payload: &[1] };
+        natural_type(some).is_none_or(|ty| ty == field.ty)
+    };
+    let tags = (0..=u8::MAX).map_while(Tag::from_byte);
+    tags.filter(|tag| shows(*tag))
+        .fold(0, |bits, tag| bits | bit(tag))
 }
 
 fn time_of(cell: Cell<'_>, field: &Field) -> Option<Timestamp> {

@@ -6,11 +6,11 @@
 //! line is a text for itself, so that one broken line costs one record.
 
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::known::Recall;
-use super::pipeline::{Step, Walker};
-use super::{Input, MAX_PAGE_BYTES};
+use super::pipeline::Step;
+use super::{Input, MAX_PAGE_BYTES, lock};
 use crate::decode::{KeySpec, KnownBytes, Rejected, SplitPage};
 use crate::error::{DecodeError, Error, Result, SourceError, SourceErrorKind};
 use crate::store::WalkPosition;
@@ -22,15 +22,62 @@ const READ_BYTES: usize = 256 << 10;
 /// A file shorter than this is read whole, and tried as one page.
 const READ_AHEAD: usize = 16 << 20;
 
+/// What all threads that read files share.
+pub(super) struct Reading<'a> {
+    pub(super) resource: &'a str,
+    /// How keys are found, once it is known.
+    pub(super) key_spec: Mutex<Option<Arc<KeySpec>>>,
+    /// Told of what cannot be read.
+    pub(super) rejected: &'a (dyn Fn(Rejected) + Sync),
+    pub(super) recall: &'a Recall<'a>,
+    /// Buffers of pages that are done with: memory that is new costs more than what is in it.
+    pub(super) buffers: Buffers,
+}
+
+/// Buffers to be used again.
+#[derive(Default)]
+pub(super) struct Buffers(Mutex<Vec<Vec<u8>>>);
+
+/// The most buffers that are kept, and the most bytes of one.
+const BUFFERS: usize = 64;
+const BUFFER_BYTES: usize = 4 << 20;
+
+impl Buffers {
+    fn take(&self) -> Vec<u8> {
+        lock(&self.0).pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_back(&self, mut buffer: Vec<u8>) {
+        let mut held = lock(&self.0);
+        if held.len() < BUFFERS && buffer.capacity() <= BUFFER_BYTES {
+            buffer.clear();
+            held.push(buffer);
+        }
+    }
+}
+
+/// Pages, or a file that is still to be split into its pages.
+pub(super) enum Piece {
+    Step(Box<Step>),
+    File(Box<Framer>),
+}
+
+impl Piece {
+    /// The bytes it has.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Piece::Step(step) => step.page.body.len(),
+            Piece::File(framer) => framer.buffer.len(),
+        }
+    }
+}
+
 /// Walks input files. Pages that cannot be read go to `rejected`, and the walk goes on.
 pub(super) struct FileWalker<'a> {
-    resource: &'a str,
+    reading: &'a Reading<'a>,
     inputs: Box<dyn Iterator<Item = Result<Input>> + Send + 'a>,
     current: Option<Framer>,
-    key_spec: Option<Arc<KeySpec>>,
     group: Group,
-    rejected: &'a (dyn Fn(Rejected) + Sync),
-    recall: &'a Recall<'a>,
     /// The length of the last file: the next one is probably about as long.
     length: usize,
 }
@@ -45,24 +92,9 @@ struct Group {
     name: String,
 }
 
-impl<'a> FileWalker<'a> {
-    pub(super) fn new(
-        resource: &'a str,
-        key_spec: Option<Arc<KeySpec>>,
-        inputs: Box<dyn Iterator<Item = Result<Input>> + Send + 'a>,
-        rejected: &'a (dyn Fn(Rejected) + Sync),
-        recall: &'a Recall<'a>,
-    ) -> Self {
-        FileWalker {
-            resource,
-            inputs,
-            current: None,
-            key_spec,
-            group: Group::default(),
-            rejected,
-            recall,
-            length: 0,
-        }
+impl Reading<'_> {
+    fn key_spec(&self) -> Option<Arc<KeySpec>> {
+        lock(&self.key_spec).clone()
     }
 
     fn reject(&self, origin: &str, reason: String, raw: Vec<u8>) {
@@ -78,16 +110,14 @@ impl<'a> FileWalker<'a> {
     }
 
     /// A split page becomes a step; one that cannot be split is put aside.
-    fn step(&mut self, page: Result<SplitPage, Box<Rejected>>) -> Option<Step> {
+    fn step(&self, page: Result<SplitPage, Box<Rejected>>) -> Option<Step> {
         match page {
             Ok(page) => {
-                if self.key_spec.is_none() && !page.key_spec.field.is_empty() {
-                    self.key_spec = Some(Arc::clone(&page.key_spec));
+                let mut spec = lock(&self.key_spec);
+                if spec.is_none() && !page.key_spec.field.is_empty() {
+                    *spec = Some(Arc::clone(&page.key_spec));
                 }
-                Some(Step {
-                    page,
-                    after: WalkPosition::Start,
-                })
+                Some(Step::new(page, WalkPosition::Start))
             }
             Err(rejected) => {
                 (self.rejected)(*rejected);
@@ -97,14 +127,13 @@ impl<'a> FileWalker<'a> {
     }
 
     /// A file that is one page, as most are.
-    fn whole(&mut self, framer: &mut Framer) -> Option<Step> {
+    fn whole(&self, framer: &mut Framer) -> Option<Step> {
         let body = std::mem::take(&mut framer.buffer);
-        self.length = body.len();
-        let (name, spec) = (&framer.name, self.key_spec.as_ref());
+        let (name, spec) = (&framer.name, self.key_spec());
         let page = self.recall.with(|known| {
             let slot_of = known.map(|known| |hash| known.find(hash));
             let slot_of = slot_of.as_ref().map(|f| f as KnownBytes<'_>);
-            SplitPage::scan(self.resource, name, body, spec, slot_of)
+            SplitPage::scan(self.resource, name, body, spec.as_ref(), slot_of)
         });
         match page {
             Ok(page) => self.step(Ok(page)),
@@ -115,18 +144,54 @@ impl<'a> FileWalker<'a> {
         }
     }
 
+    /// The pages of a piece.
+    pub(super) fn split(&self, piece: Piece) -> Vec<Step> {
+        let mut framer = match piece {
+            Piece::Step(step) => return vec![*step],
+            Piece::File(framer) => *framer,
+        };
+        if let Some(step) = self.whole(&mut framer) {
+            return vec![step];
+        }
+        let mut walker = FileWalker::new(self, Box::new(std::iter::empty()));
+        walker.current = Some(framer);
+        let mut out = Vec::new();
+        loop {
+            match walker.next() {
+                Ok(Some(Piece::Step(step))) => out.push(*step),
+                // All of the file has been read: it cannot fail any more.
+                Ok(Some(Piece::File(_)) | None) | Err(_) => return out,
+            }
+        }
+    }
+}
+
+impl<'a> FileWalker<'a> {
+    pub(super) fn new(
+        reading: &'a Reading<'a>,
+        inputs: Box<dyn Iterator<Item = Result<Input>> + Send + 'a>,
+    ) -> Self {
+        FileWalker {
+            reading,
+            inputs,
+            current: None,
+            group: Group::default(),
+            length: 0,
+        }
+    }
+
     fn flush(&mut self) -> Option<Step> {
         let group = std::mem::take(&mut self.group);
         if group.texts.is_empty() {
             return None;
         }
         let origin = format!("{} from record {}", group.name, group.first);
-        let spec = self.key_spec.clone();
-        self.step(SplitPage::from_texts(
-            self.resource,
+        let reading = self.reading;
+        reading.step(SplitPage::from_texts(
+            reading.resource,
             &origin,
             &group.texts,
-            spec,
+            reading.key_spec(),
         ))
     }
 
@@ -139,8 +204,8 @@ impl<'a> FileWalker<'a> {
                 } else {
                     format!("{name} page {at}")
                 };
-                let spec = self.key_spec.clone();
-                self.step(SplitPage::split(self.resource, &origin, bytes, spec))
+                let (reading, spec) = (self.reading, self.reading.key_spec());
+                reading.step(SplitPage::split(reading.resource, &origin, bytes, spec))
             }
             Framed::Record(bytes) => match String::from_utf8(bytes) {
                 Ok(text) => {
@@ -158,35 +223,45 @@ impl<'a> FileWalker<'a> {
                     let at = e.utf8_error().valid_up_to();
                     let origin = format!("{name} record {number}");
                     let reason = format!("is not UTF-8 from byte {at} on");
-                    self.reject(&origin, reason, e.into_bytes());
+                    self.reading.reject(&origin, reason, e.into_bytes());
                     None
                 }
             },
             Framed::Bad(bytes, reason) => {
-                self.reject(&format!("{name} after record {number}"), reason, bytes);
+                self.reading
+                    .reject(&format!("{name} after record {number}"), reason, bytes);
                 None
             }
         }
     }
 }
 
-impl Walker for FileWalker<'_> {
-    fn next(&mut self) -> Result<Option<Step>> {
+impl FileWalker<'_> {
+    /// The next piece, or `None` at the end of the last file.
+    pub(super) fn next(&mut self) -> Result<Option<Piece>> {
         loop {
             let Some(mut framer) = self.current.take() else {
                 match self.inputs.next() {
                     Some(input) => {
                         let mut framer = Framer::new(input?);
+                        framer.buffer = self.reading.buffers.take();
                         // What waits is of another file; a page of one record is a rare file.
                         let whole =
                             self.group.texts.is_empty() && framer.read_ahead(self.length)?;
-                        if whole && let Some(step) = self.whole(&mut framer) {
-                            return Ok(Some(step));
+                        if whole {
+                            self.length = framer.buffer.len();
+                            // Before keys are known, pages must come in their order.
+                            if self.reading.key_spec().is_some() {
+                                return Ok(Some(Piece::File(Box::new(framer))));
+                            }
+                            if let Some(step) = self.reading.whole(&mut framer) {
+                                return Ok(Some(Piece::Step(Box::new(step))));
+                            }
                         }
                         self.current = Some(framer);
                         continue;
                     }
-                    None => return Ok(self.flush()),
+                    None => return Ok(self.flush().map(|step| Piece::Step(Box::new(step)))),
                 }
             };
             // Records of one file only make a page together.
@@ -199,7 +274,7 @@ impl Walker for FileWalker<'_> {
                     {
                         framer.put_back(text);
                         self.current = Some(framer);
-                        return Ok(Some(step));
+                        return Ok(Some(Piece::Step(Box::new(step))));
                     }
                     if matches!(text, Framed::Record(_)) {
                         framer.records += 1;
@@ -209,8 +284,8 @@ impl Walker for FileWalker<'_> {
                 }
                 None => self.flush(),
             };
-            if step.is_some() {
-                return Ok(step);
+            if let Some(step) = step {
+                return Ok(Some(Piece::Step(Box::new(step))));
             }
         }
     }
@@ -227,7 +302,7 @@ enum Framed {
 }
 
 /// Cuts a stream of bytes into JSON texts.
-struct Framer {
+pub(super) struct Framer {
     name: String,
     reader: Box<dyn Read + Send>,
     buffer: Vec<u8>,
@@ -554,10 +629,19 @@ mod tests {
         };
         let inputs = Box::new(std::iter::once(Ok(input)));
         let recall = Recall::none("Property");
-        let mut walker = FileWalker::new("Property", None, inputs, &put, &recall);
+        let reading = Reading {
+            resource: "Property",
+            key_spec: Mutex::default(),
+            rejected: &put,
+            recall: &recall,
+            buffers: Buffers::default(),
+        };
+        let mut walker = FileWalker::new(&reading, inputs);
         let mut pages = Vec::new();
-        while let Some(step) = walker.next().unwrap() {
-            pages.push((step.page.origin.clone(), step.page.entities.len()));
+        while let Some(piece) = walker.next().unwrap() {
+            for step in reading.split(piece) {
+                pages.push((step.page.origin.clone(), step.page.entities.len()));
+            }
         }
         drop(walker);
         let rejected = std::mem::take(&mut *rejected.lock().unwrap());

@@ -3,7 +3,9 @@
 //! Split, look up, decode, diff, stage: see `apply` for the stages and `pipeline` for the
 //! threads. **Only this module names crossbeam.**
 
+mod ahead;
 mod apply;
+mod decoded;
 mod deletes;
 mod examine;
 mod frames;
@@ -13,6 +15,7 @@ mod session;
 #[doc(hidden)]
 pub mod stages;
 
+use std::collections::VecDeque;
 use std::io::Read;
 use std::sync::{Arc, Mutex};
 
@@ -28,8 +31,10 @@ use crate::error::Result;
 use crate::source::Traffic;
 use crate::store::{Cause, Outcome, RunKind, RunReport, Store, WriteTxn};
 use crate::value::Timestamp;
-use frames::FileWalker;
+use ahead::{Ahead, ReadyPage};
+use frames::{FileWalker, Reading};
 use known::Recall;
+use pipeline::{Making, pump_made};
 
 /// The longest page or record, in bytes, decompressed.
 pub const MAX_PAGE_BYTES: usize = 64 << 20;
@@ -154,35 +159,41 @@ impl Store {
             (None, None) => self.snapshot()?.key_spec(resource),
         };
         let recall = Recall::new(self, resource, deletes.is_none())?;
-        let mut walker = FileWalker::new(resource, key_spec, Box::new(inputs), &put, &recall);
-        let result = pump(&mut walker, Grouping::Full, |batch| {
-            let mut pages: Vec<SplitPage> = batch.into_iter().map(|step| step.page).collect();
-            let bad = std::mem::take(&mut *lock(&rejected));
-            if pages.is_empty() && bad.is_empty() {
-                return Ok(());
-            }
-            session.extend(|txn, report| {
-                for rejected in &bad {
-                    session::put_page_aside(txn, rejected, report)?;
+        let reading = Reading {
+            resource,
+            key_spec: Mutex::new(key_spec),
+            rejected: &put,
+            recall: &recall,
+            buffers: frames::Buffers::default(),
+        };
+        let ahead = Ahead::default();
+        let mut walker = FileWalker::new(&reading, Box::new(inputs));
+        let mut next = || {
+            let piece = walker.next()?;
+            Ok(piece.map(|piece| (piece.size(), piece)))
+        };
+        let making = Making {
+            workers: rayon::current_num_threads(),
+            next: &mut next,
+            work: &|jobs| ahead.work(jobs, &|piece| reading.split(piece)),
+        };
+        let mut load = Load {
+            session: &mut session,
+            reading: &reading,
+            ahead: &ahead,
+            deletes,
+            rejected: &rejected,
+        };
+        let result = pump_made(making, |batch| {
+            let mut left = VecDeque::from(batch);
+            load.put_aside()?;
+            while !left.is_empty() {
+                let filled = load.apply(&mut left)?;
+                if is_due(load.session, (options.now)(), filled) || recall.is_wanted(load.session) {
+                    load.session.commit()?;
+                    progress.advanced(load.session.report());
+                    recall.load(load.session)?;
                 }
-                if let Some(feed) = &deletes {
-                    return apply_deletes(txn, feed, &pages, None, report).map(|_| ());
-                }
-                recall.check(txn.sequence());
-                txn.touched = Some(Vec::new());
-                recall.with(|known| {
-                    let mut applying = Applying::new(Cause::Ingest, MODIFICATION_TIMESTAMP, report);
-                    applying.known = known;
-                    txn.settle_known(&mut pages, known)?;
-                    txn.apply_pages(&pages, &mut applying)
-                })?;
-                recall.note(&txn.touched.take().unwrap_or_default(), txn.sequence());
-                Ok(())
-            })?;
-            if is_due(&session, (options.now)()) || recall.is_wanted(&session) {
-                session.commit()?;
-                progress.advanced(session.report());
-                recall.load(&session)?;
             }
             Ok(())
         });
@@ -226,14 +237,92 @@ impl crate::store::Snapshot {
     }
 }
 
+/// What the writer's thread needs to apply files.
+struct Load<'a, 's> {
+    session: &'a mut Session<'s>,
+    reading: &'a Reading<'a>,
+    ahead: &'a Ahead,
+    deletes: Option<DeletedFeed>,
+    rejected: &'a Mutex<Vec<Rejected>>,
+}
+
+impl Load<'_, '_> {
+    /// Puts what could not be read into quarantine.
+    fn put_aside(&mut self) -> Result<()> {
+        let bad = std::mem::take(&mut *lock(self.rejected));
+        if bad.is_empty() {
+            return Ok(());
+        }
+        self.session.extend(|txn, report| {
+            let mut bad = bad.iter();
+            bad.try_for_each(|rejected| session::put_page_aside(txn, rejected, report))
+        })
+    }
+
+    /// Applies what comes next of the pages left; tells whether that fills a segment of columns.
+    fn apply(&mut self, left: &mut VecDeque<Step>) -> Result<bool> {
+        let (reading, ahead) = (self.reading, self.ahead);
+        let recall = reading.recall;
+        let mut filled = false;
+        let pages = self.session.extend(|txn, report| {
+            if let Some(feed) = &self.deletes {
+                let pages = left.drain(..).map(|step| step.page).collect::<Vec<_>>();
+                apply_deletes(txn, feed, &pages, None, report)?;
+                return Ok(pages);
+            }
+            let (mut pages, ready);
+            (pages, ready, filled) = cut(left, ahead.room(txn, reading.resource));
+            recall.check(txn.sequence());
+            txn.touched = Some(Vec::new());
+            recall.with(|known| {
+                let mut applying = Applying::new(Cause::Ingest, MODIFICATION_TIMESTAMP, report);
+                (applying.known, applying.ready) = (known, ready);
+                txn.settle_known(&mut pages, known)?;
+                txn.apply_pages(&pages, &mut applying)?;
+                let effort = applying.effort;
+                ahead.renew(txn, reading.resource, MODIFICATION_TIMESTAMP, effort);
+                Ok::<(), crate::error::Error>(())
+            })?;
+            recall.note(&txn.touched.take().unwrap_or_default(), txn.sequence());
+            Ok(pages)
+        })?;
+        for page in pages {
+            reading.buffers.give_back(page.body.into_bytes());
+        }
+        Ok(filled)
+    }
+}
+
 /// A transaction is committed when it changes this many records, or is that old.
 const COMMIT_RECORDS: u64 = 8_192;
 const COMMIT_MICROS: i64 = 1_000_000;
 
-fn is_due(session: &Session<'_>, now: Timestamp) -> bool {
+/// Whether a transaction is to be committed. When it has filled a segment of columns, that is a
+/// good moment: the segment need not be written again.
+fn is_due(session: &Session<'_>, now: Timestamp, filled: bool) -> bool {
+    let enough = if filled {
+        COMMIT_RECORDS / 2
+    } else {
+        COMMIT_RECORDS
+    };
     session.pending().is_some_and(|(changed, since)| {
-        changed >= COMMIT_RECORDS || now.0.saturating_sub(since.0) >= COMMIT_MICROS
+        changed >= enough || now.0.saturating_sub(since.0) >= COMMIT_MICROS
     })
+}
+
+/// Takes pages until their records fill the room there is; tells whether they do.
+fn cut(left: &mut VecDeque<Step>, room: u64) -> (Vec<SplitPage>, Vec<ReadyPage>, bool) {
+    let (mut pages, mut ready, mut records) = (Vec::new(), Vec::new(), 0);
+    while let Some(step) = left.pop_front() {
+        let entities = &step.page.entities;
+        records += entities.iter().filter(|raw| raw.known.is_none()).count() as u64;
+        pages.push(step.page);
+        ready.push(step.ready);
+        if records >= room {
+            return (pages, ready, true);
+        }
+    }
+    (pages, ready, false)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

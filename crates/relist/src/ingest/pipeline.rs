@@ -1,13 +1,16 @@
 //! The pipeline from a source of pages to the writer.
 //!
-//! One thread walks the source and splits its pages; a bounded channel carries them to the
-//! caller's thread, which groups them into transactions. The end is a message of its own: a
-//! walker that dies must never look like a feed that ended.
+//! One thread walks the source; a bounded channel carries its pages to the caller's thread, which
+//! groups them into transactions. Files are only read by the walker: what is in them is split and
+//! decoded by threads of their own, while the caller's writes what came before, and arrives in the
+//! order of the walk all the same. The end is a message of its own: a walker that dies must never
+//! look like a feed that ended.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use crossbeam_channel::{Receiver, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 
+use super::ahead::ReadyPage;
 use crate::decode::SplitPage;
 use crate::error::Result;
 use crate::store::WalkPosition;
@@ -16,19 +19,30 @@ use crate::store::WalkPosition;
 const IN_FLIGHT: usize = 4;
 /// Files may be read ahead, but no further than this: then a batch waits while one is written.
 const READ_AHEAD_PAGES: usize = 1_024;
-const READ_AHEAD_BYTES: usize = 24 << 20;
+const READ_AHEAD_BYTES: usize = 10 << 20;
 /// A batch takes pages until it has this many records or bytes.
 const BATCH_RECORDS: usize = 20_000;
-const BATCH_BYTES: usize = 16 << 20;
+const BATCH_BYTES: usize = 4 << 20;
 /// The first batch is this small, each one after it twice as large: what the first ones tell (a
 /// dictionary, the records that are known) is there for nearly all.
 const FIRST_BYTES: usize = 2 << 20;
 
 /// A page, and where the walk goes on once it is applied.
-#[derive(Debug)]
 pub(crate) struct Step {
     pub(crate) page: SplitPage,
     pub(crate) after: WalkPosition,
+    /// What was decoded ahead; mostly nothing of a feed.
+    pub(crate) ready: ReadyPage,
+}
+
+impl Step {
+    pub(crate) fn new(page: SplitPage, after: WalkPosition) -> Self {
+        Step {
+            page,
+            after,
+            ready: ReadyPage::new(),
+        }
+    }
 }
 
 /// Whatever gives pages one after the other.
@@ -48,8 +62,100 @@ pub(crate) enum Grouping {
 
 enum Message {
     Step(Box<Step>),
+    /// Pages that are being made, and the bytes they are made of.
+    Later(Receiver<Vec<Step>>, usize),
     Failed(crate::error::Error),
     End,
+}
+
+/// What the walker gives to be made into pages, one thing after the other.
+pub(super) struct Jobs<'a, T>(&'a Receiver<(T, Sender<Vec<Step>>)>);
+
+impl<T> Jobs<'_, T> {
+    /// The next one, and where its pages go; `None` at the end.
+    pub(super) fn next(&mut self) -> Option<(T, Reply)> {
+        let (input, reply) = self.0.recv().ok()?;
+        Some((input, Reply(reply)))
+    }
+}
+
+/// Where pages go.
+pub(super) struct Reply(Sender<Vec<Step>>);
+
+impl Reply {
+    pub(super) fn send(self, steps: Vec<Step>) {
+        // Nobody waits for them when the writer failed: its error is the one to tell.
+        let _ = self.0.send(steps);
+    }
+}
+
+/// How a walker's pieces become pages, on threads of their own.
+pub(super) struct Making<'a, T> {
+    /// How many threads.
+    pub(super) workers: usize,
+    /// How many bytes the next piece has, and the piece; `None` at the end.
+    pub(super) next: &'a mut (dyn FnMut() -> Result<Option<(usize, T)>> + Send),
+    /// Works until there are no more jobs.
+    pub(super) work: &'a (dyn Fn(&mut Jobs<'_, T>) + Sync),
+}
+
+/// As [`pump`], with pieces that are made into pages on the way.
+///
+/// # Errors
+/// As [`pump`].
+pub(super) fn pump_made<T: Send>(
+    making: Making<'_, T>,
+    mut apply: impl FnMut(Vec<Step>) -> Result<()>,
+) -> Result<()> {
+    let flight = &Flight::default();
+    let Making {
+        workers,
+        next,
+        work,
+    } = making;
+    std::thread::scope(|scope| {
+        let (send, receive) = bounded(READ_AHEAD_PAGES);
+        // Bounded by the bytes in flight.
+        let (give, take) = unbounded();
+        let mut threads: Vec<_> = (0..workers.max(1))
+            .map(|_| {
+                let take = take.clone();
+                scope.spawn(move || work(&mut Jobs(&take)))
+            })
+            .collect();
+        drop(take);
+        threads.push(scope.spawn(move || {
+            loop {
+                let message = match next() {
+                    Ok(Some((bytes, input))) => {
+                        flight.board(bytes);
+                        let (reply, pages) = bounded(1);
+                        if give.send((input, reply)).is_err() {
+                            return;
+                        }
+                        Message::Later(pages, bytes)
+                    }
+                    Ok(None) => Message::End,
+                    Err(e) => Message::Failed(e),
+                };
+                let last = !matches!(message, Message::Later(..));
+                // A closed channel means that the writer failed: its error is the one to tell.
+                if send.send(message).is_err() || last {
+                    return;
+                }
+            }
+        }));
+        // Also when `apply` panics, the walker must not wait for ever.
+        let landed = Landed(flight);
+        let result = drain(&receive, Grouping::Full, flight, &mut apply);
+        drop((receive, landed));
+        for thread in threads {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+        result
+    })
 }
 
 /// Runs `walker` to its end and hands its pages to `apply`, in order and in batches.
@@ -117,6 +223,19 @@ fn drain(
             Some(Message::Step(step)) => {
                 flight.leave(step.page.body.len());
                 batch.push(*step);
+                if batch.is_full() {
+                    apply(batch.take())?;
+                }
+            }
+            Some(Message::Later(pages, bytes)) => {
+                // Whoever was to make them panicked; `pump_made` passes it on.
+                let Ok(steps) = pages.recv() else {
+                    return Ok(());
+                };
+                flight.leave(bytes);
+                for step in steps {
+                    batch.push(step);
+                }
                 if batch.is_full() {
                     apply(batch.take())?;
                 }
@@ -285,10 +404,7 @@ mod tests {
             self.left -= 1;
             let body = b"{\"value\":[{\"ListingKey\":\"a\"}]}".to_vec();
             let page = SplitPage::split("Property", "p", body, None).unwrap();
-            Ok(Some(Step {
-                page,
-                after: WalkPosition::Start,
-            }))
+            Ok(Some(Step::new(page, WalkPosition::Start)))
         }
     }
 

@@ -107,6 +107,21 @@ impl MediaFiles {
     }
 }
 
+/// Removes the file that holds a purged medium; whether there was one.
+///
+/// The folder is not opened for it: another process may be fetching.
+///
+/// # Errors
+/// [`Error::Io`] when it is there and cannot be removed.
+pub fn remove_file(root: &Path, held: &HeldFile) -> Result<bool> {
+    let path = file_path(root, held);
+    match fs::remove_file(&path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(io_error(&path, "cannot remove", e)),
+    }
+}
+
 /// Where a file is, below a media folder.
 pub fn file_path(root: &Path, held: &HeldFile) -> PathBuf {
     path_below(root, held.content, held.kind)

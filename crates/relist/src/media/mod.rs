@@ -20,7 +20,7 @@ mod hosts;
 mod run;
 mod sync;
 
-pub use files::{MediaFiles, file_path};
+pub use files::{MediaFiles, file_path, remove_file};
 pub use refresh::{MediaPolicy, OnDelete, Refreshed};
 pub use run::{MediaOptions, MediaReport};
 pub use seam::{FetchError, FetchErrorKind, Fetched, MediaFetcher, MediaLister, UrlLife};

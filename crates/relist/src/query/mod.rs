@@ -432,7 +432,7 @@ impl Run<'_> {
     fn give(&mut self, table: &Table<'_>, slots: &[u32], visit: &mut Visit<'_>) -> Result<bool> {
         let select = self.bound.select.as_deref();
         let narrow = match select {
-            Some(fields) if fields.len() <= NARROW => {
+            Some(fields) if fields.len() <= NARROW && table.is_at_hand(fields, slots.len()) => {
                 let mut fields = fields.to_vec();
                 fields.sort_unstable();
                 Some(table.view(&fields)?)

@@ -17,6 +17,8 @@ use crate::value::Value;
 
 /// Records that one core reads as fast as several.
 const WORTH_SHARING: usize = 16;
+/// Rows for which whole columns are not read.
+const FEW_ROWS: usize = 2_000;
 
 /// The columns of a resource, read as they are asked for.
 pub(super) struct Table<'s> {
@@ -109,6 +111,19 @@ impl<'s> Table<'s> {
         let names = fields.iter().filter_map(|id| self.resource.field(*id));
         let names: Vec<&str> = names.map(|field| field.name.as_str()).collect();
         names.join(", ")
+    }
+
+    /// Whether to put rows together from the columns of fields, and not from their records: for
+    /// many rows, and where the columns are in memory or asked for again and again.
+    pub(super) fn is_at_hand(&self, fields: &[FieldId], rows: usize) -> bool {
+        if rows > FEW_ROWS || self.at != self.snapshot.sequence() {
+            return rows > FEW_ROWS;
+        }
+        // All of them are asked: each counts how often it was wanted.
+        let missing = fields
+            .iter()
+            .filter(|field| !self.snapshot.is_at_hand(self.id, **field));
+        missing.count() == 0
     }
 
     /// The columns of fields, each with its type.

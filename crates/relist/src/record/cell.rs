@@ -63,6 +63,25 @@ impl Tag {
         ];
         ALL.get(usize::from(byte)).copied()
     }
+
+    /// Whether every cell of the tag can be read as `ty`.
+    pub(crate) fn fits(self, ty: &FieldType) -> bool {
+        use FieldType as F;
+        matches!(
+            (self, ty),
+            (Tag::Null, _)
+                | (
+                    Tag::String,
+                    F::String | F::Lookup(_) | F::StringList | F::LookupList(_)
+                )
+                | (Tag::StringList, F::StringList | F::LookupList(_))
+                | (Tag::Int, F::Int | F::Decimal)
+                | (Tag::Decimal, F::Decimal)
+                | (Tag::True | Tag::False, F::Bool)
+                | (Tag::Date, F::Date)
+                | (Tag::DateTime, F::DateTime)
+        )
+    }
 }
 
 /// In a [`Tag::DateTime`] form byte: digits of fraction, whether `Z` was written, whether an
@@ -202,21 +221,7 @@ impl<'a> Cell<'a> {
     pub fn fits(self, ty: &FieldType) -> bool {
         use FieldType as F;
         // Nearly every cell is of its declared type: say so without reading its value.
-        let plainly = matches!(
-            (self.tag, ty),
-            (Tag::Null, _)
-                | (
-                    Tag::String,
-                    F::String | F::Lookup(_) | F::StringList | F::LookupList(_)
-                )
-                | (Tag::StringList, F::StringList | F::LookupList(_))
-                | (Tag::Int, F::Int | F::Decimal)
-                | (Tag::Decimal, F::Decimal)
-                | (Tag::True | Tag::False, F::Bool)
-                | (Tag::Date, F::Date)
-                | (Tag::DateTime, F::DateTime)
-        );
-        if plainly {
+        if self.tag.fits(ty) {
             return true;
         }
         let value = self.value_as(ty);

@@ -50,10 +50,12 @@ impl RecordBuf {
         RecordBuf(out)
     }
 
-    /// Appends an encoded cell, whose field is so far behind the one before.
-    pub(crate) fn push(&mut self, step: u16, cell: &[u8]) {
+    /// Appends an encoded cell, whose field is so far behind the one before; tells its place.
+    pub(crate) fn push(&mut self, step: u16, cell: &[u8]) -> usize {
         put_u64(&mut self.0, u64::from(step));
+        let at = self.0.len();
         self.0.extend_from_slice(cell);
+        at
     }
 
     pub(crate) fn as_body(&self) -> Body<'_> {
@@ -92,8 +94,9 @@ impl<'a> Body<'a> {
         })
     }
 
-    /// The fields whose cells are not the same bytes here and there, ascending.
-    pub(crate) fn differing(self, other: Body<'_>) -> Vec<FieldId> {
+    /// The fields whose cells are not the same bytes here and there, ascending, and both cells:
+    /// empty where the field is absent.
+    pub(crate) fn differing(self, other: Body<'a>) -> Vec<(FieldId, &'a [u8], &'a [u8])> {
         let (mut own, mut others) = (self.encoded().peekable(), other.encoded().peekable());
         let mut out = Vec::new();
         loop {
@@ -106,7 +109,8 @@ impl<'a> Body<'a> {
             let here = own.next_if(|(id, _)| *id == field);
             let there = others.next_if(|(id, _)| *id == field);
             if here != there {
-                out.push(field);
+                let cell = |found: Option<(FieldId, &'a [u8])>| found.map_or(&[][..], |f| f.1);
+                out.push((field, cell(here), cell(there)));
             }
         }
     }

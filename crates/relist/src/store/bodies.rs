@@ -29,9 +29,10 @@ use super::{engine, write::missing_row};
 use crate::error::{Error, Result};
 use crate::record::{Body, RecordBuf};
 
-/// The most bytes a block of several bodies has: just under 64 KiB, the size of redb's page for
-/// it. A single longer body is a block of its own.
-const BLOCK_BYTES: usize = 65_400;
+/// The most bytes a block of several bodies has: just under 32 KiB, the size of redb's page for
+/// it. In larger ones a body is read with more of its neighbours, smaller ones waste more of their
+/// page. A single longer body is a block of its own.
+const BLOCK_BYTES: usize = 32_640;
 const FORMAT: u8 = 1;
 const HEADER: usize = 1 + 2 + 4 + 2;
 const SUM: usize = 4;
@@ -162,6 +163,27 @@ impl Packer {
             bytes <= SAMPLE_BYTES
         });
         Arc::new(Dictionary::train(id, &samples.copied().collect::<Vec<_>>()))
+    }
+
+    /// The number of its dictionary, 0 without one.
+    pub(crate) fn dictionary(&self) -> u32 {
+        self.0.as_ref().map_or(0, |dictionary| dictionary.id)
+    }
+
+    /// Compresses a body; nothing without a dictionary, when it would stay as it is.
+    ///
+    /// # Errors
+    /// As [`pack`](Packer::pack).
+    pub(crate) fn pack_small(&self, body: &[u8]) -> Result<Packed> {
+        if self.0.is_none() {
+            return Ok(Packed::default());
+        }
+        self.pack(body)
+    }
+
+    /// Whether a body was packed by it.
+    pub(crate) fn has_packed(&self, packed: &Packed) -> bool {
+        !packed.bytes.is_empty() && packed.dictionary == self.dictionary()
     }
 
     /// Compresses a body.

@@ -25,16 +25,19 @@ pub enum Operation {
     Relist = 4,
     /// The schema changed: a field was added, retyped, withdrawn or came back.
     Schema = 5,
+    /// What happened was purged, and its record with it; or records were purged just then.
+    Purge = 6,
 }
 
 impl Operation {
     /// All there are.
-    pub const ALL: [Operation; 5] = [
+    pub const ALL: [Operation; 6] = [
         Operation::Insert,
         Operation::Update,
         Operation::Delete,
         Operation::Relist,
         Operation::Schema,
+        Operation::Purge,
     ];
 
     /// The word printed for it.
@@ -45,6 +48,7 @@ impl Operation {
             Operation::Delete => "delete",
             Operation::Relist => "relist",
             Operation::Schema => "schema",
+            Operation::Purge => "purge",
         }
     }
 

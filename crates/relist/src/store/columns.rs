@@ -3,78 +3,182 @@
 //! A transaction notes which slots change; [`WriteTxn::flush_columns`] rewrites the segments that
 //! are touched, once a commit. Readers keep segments decoded, see [`ColumnCache`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering as AtomicOrdering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::field_changes::FieldEvents;
+use super::field_changes::{FieldEvent, FieldEvents, Origin, PRESENCE};
 use super::format::{TableId, corrupt, seal, unseal};
 use super::tables as t;
-use super::{Snapshot, WriteTxn, engine, pieces};
+use super::{Operation, Snapshot, Staged, WriteTxn, engine, pieces};
 use crate::column::{
-    Dictionary, Edit, FieldDone, FieldJob, Mask, SEGMENT_ROWS, Segment, SegmentJob, Unit, Values,
-    edit_all, on_all_cores, place,
+    Block, BlockBuilder, Cells, Dictionary, FieldDone, FieldJob, Mask, NO_SLOT, Placed, Run,
+    SEGMENT_ROWS, Segment, SegmentJob, Unit, Values, edit_all, on_all_cores, place, runs,
 };
 use crate::error::Result;
+use crate::record::Tag;
 use crate::record::codec::put_signed;
-use crate::record::{RecordBuf, Tag};
 use crate::schema::FieldId;
 
 /// The column of row numbers: where the body of each slot is.
 pub(super) const ROW: u16 = u16::MAX;
 /// Which slots hold a current record.
 pub(super) const LIVE: u16 = u16::MAX - 1;
+/// Fields whose columns are rewritten at once: what is stored of all of them is in memory.
+const FIELDS_AT_ONCE: usize = 32;
 /// Decoded columns a process keeps, in bytes.
 const CACHE_BYTES: usize = 256 << 20;
 
 /// What a transaction does to the slots of its resources.
 #[derive(Debug, Default)]
 pub(super) struct ColumnEdits {
-    resources: BTreeMap<u16, Vec<SlotEdit>>,
+    resources: BTreeMap<u16, SlotEdits>,
     pub(super) events: FieldEvents,
 }
 
-/// One slot's new state.
-#[derive(Debug)]
-struct SlotEdit {
-    slot: u32,
-    /// The row of its body, and the body; `None` when the record is deleted.
-    body: Option<(u64, RecordBuf)>,
-    /// The fields that differ from before; `None` for a slot that is new.
-    touched: Option<Vec<FieldId>>,
+/// What it does to the slots of one.
+#[derive(Debug, Default)]
+struct SlotEdits {
+    /// Records that are new.
+    placed: Vec<Placed>,
+    /// By field: cells of records that were there before, and the rows of all.
+    changed: BTreeMap<u16, Cells>,
+    /// Slots, and whether they hold a current record now.
+    live: Vec<(u32, bool)>,
+}
+
+impl SlotEdits {
+    fn put_row(&mut self, slot: u32, row: u64) {
+        let mut cell = Vec::with_capacity(12);
+        cell.push(Tag::Int as u8);
+        put_signed(&mut cell, i128::from(row));
+        self.changed.entry(ROW).or_default().push(slot, &cell);
+        self.live.push((slot, true));
+    }
 }
 
 impl ColumnEdits {
-    /// A slot holds this body now.
-    pub(super) fn put(
+    /// A slot that is new holds a record of a block now.
+    pub(super) fn insert(
         &mut self,
         resource: u16,
         (slot, row): (u32, u64),
-        body: RecordBuf,
-        touched: Option<Vec<FieldId>>,
+        (block, at): (&Arc<Block>, usize),
     ) {
-        let body = Some((row, body));
         let edits = self.resources.entry(resource).or_default();
-        edits.push(SlotEdit {
-            slot,
-            body,
-            touched,
+        edits.put_row(slot, row);
+        let last = edits.placed.last_mut();
+        // Slots ascend, so that a block that is met again from its beginning is placed again.
+        let own = last.filter(|placed| {
+            let free = placed.slots.get(at..).unwrap_or_default();
+            Arc::ptr_eq(&placed.block, block) && free.iter().all(|slot| *slot == NO_SLOT)
         });
+        let placed = if let Some(own) = own {
+            own
+        } else {
+            edits.placed.push(Placed {
+                block: Arc::clone(block),
+                slots: vec![NO_SLOT; block.rows()],
+            });
+            let Some(own) = edits.placed.last_mut() else {
+                return;
+            };
+            own
+        };
+        if let Some(own) = placed.slots.get_mut(at) {
+            *own = slot;
+        }
+    }
+
+    /// A slot holds another body now, which differs in these cells.
+    pub(super) fn update<'c>(
+        &mut self,
+        resource: u16,
+        (slot, row): (u32, u64),
+        cells: impl Iterator<Item = (u16, &'c [u8])>,
+    ) {
+        let edits = self.resources.entry(resource).or_default();
+        edits.put_row(slot, row);
+        for (field, cell) in cells {
+            edits.changed.entry(field).or_default().push(slot, cell);
+        }
     }
 
     /// A slot's record is deleted: its last values stay, for the past.
     pub(super) fn delete(&mut self, resource: u16, slot: u32) {
         let edits = self.resources.entry(resource).or_default();
-        edits.push(SlotEdit {
-            slot,
-            body: None,
-            touched: Some(Vec::new()),
-        });
+        edits.live.push((slot, false));
     }
 }
 
+/// Makes blocks of the records that are new and in none.
+pub(super) fn make_blocks(staged: &mut [Staged]) {
+    let new = |item: &&mut Staged| item.head.is_none() && item.block.is_none();
+    let mut items: Vec<&mut Staged> = staged.iter_mut().filter(new).collect();
+    let mut left = items.as_mut_slice();
+    while !left.is_empty() {
+        let mut builder = BlockBuilder::default();
+        for item in &*left {
+            let start = item.body.0.as_ptr().addr();
+            for (field, cell) in item.body.as_body().encoded() {
+                let at = cell.as_ptr().addr().wrapping_sub(start);
+                builder.put(field.0, at, cell.len());
+            }
+            if !builder.end_row() {
+                break;
+            }
+        }
+        let (own, others) = left.split_at_mut(builder.rows().max(1));
+        let body = |at: usize| own.get(at).map_or(&[][..], |item| item.body.0.as_slice());
+        let block = Arc::new(builder.finish(body));
+        for (at, item) in own.iter_mut().enumerate() {
+            item.block = Some((Arc::clone(&block), at));
+        }
+        left = others;
+    }
+}
+
+/// Notes what a staged change does to columns, and its changes by field.
+pub(super) fn note_columns(
+    columns: &mut ColumnEdits,
+    (resource, slot, row): (u16, u32, u64),
+    sequence: u64,
+    item: &Staged,
+    origin: Origin,
+) {
+    let operation = item.operation();
+    let event = |operation, value_changed, previous: &[u8], new: &[u8]| FieldEvent {
+        sequence,
+        slot,
+        operation,
+        value_changed,
+        source_time: item.source_time,
+        origin,
+        previous: previous.to_vec(),
+        new: new.to_vec(),
+    };
+    if operation != Operation::Update {
+        let event = event(operation, true, &[], &[]);
+        columns.events.push(resource, PRESENCE, event);
+    }
+    let Some(previous) = &item.previous else {
+        if let Some((block, at)) = &item.block {
+            columns.insert(resource, (slot, row), (block, *at));
+        }
+        return;
+    };
+    let touched = previous.as_body().differing(item.body.as_body());
+    for (field, old, new) in &touched {
+        let changed = item.changes.iter().any(|change| change.field == *field);
+        let event = event(operation, changed, old, new);
+        columns.events.push(resource, field.0, event);
+    }
+    let cells = touched.iter().map(|(field, _, new)| (field.0, *new));
+    columns.update(resource, (slot, row), cells);
+}
+
 /// `resource, field, number`: segments, and chunks of dictionaries.
-fn column_key(resource: u16, field: u16, number: u32) -> [u8; 8] {
+pub(super) fn column_key(resource: u16, field: u16, number: u32) -> [u8; 8] {
     let mut out = [0; 8];
     let parts = resource
         .to_be_bytes()
@@ -87,7 +191,7 @@ fn column_key(resource: u16, field: u16, number: u32) -> [u8; 8] {
 }
 
 /// A segment's stamp: the sequence of the transaction that wrote it, then the segment.
-fn stamped(stamp: u64, segment: &[u8]) -> Vec<u8> {
+pub(super) fn stamped(stamp: u64, segment: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(segment.len() + 12);
     out.extend_from_slice(&stamp.to_le_bytes());
     out.extend_from_slice(segment);
@@ -101,7 +205,7 @@ fn stamp_of(value: &[u8]) -> u64 {
 }
 
 /// The segment of a stored value.
-fn segment_of(value: &[u8]) -> Result<&[u8]> {
+pub(super) fn segment_of(value: &[u8]) -> Result<&[u8]> {
     let bytes = unseal(TableId::Columns, value)?;
     bytes
         .get(8..)
@@ -111,9 +215,6 @@ fn segment_of(value: &[u8]) -> Result<&[u8]> {
 fn unknown_segment() -> crate::error::Error {
     corrupt(TableId::Columns, "a segment of an unknown layout")
 }
-
-/// Edits by field, then by segment.
-type Edits<'a> = BTreeMap<u16, BTreeMap<u32, Vec<Edit<'a>>>>;
 
 impl WriteTxn {
     /// Rewrites the segments that this transaction touched, and logs its changes by field.
@@ -125,48 +226,64 @@ impl WriteTxn {
         self.flush_events(edits.events)
     }
 
-    fn flush_resource(&self, resource: u16, slots: &[SlotEdit]) -> Result<()> {
+    fn flush_resource(&self, resource: u16, slots: &SlotEdits) -> Result<()> {
+        let runs = runs(&slots.placed);
+        let touched: Vec<_> = touched(&runs, &slots.changed).into_iter().collect();
+        for touched in touched.chunks(FIELDS_AT_ONCE) {
+            let jobs = self.field_jobs(resource, touched, &runs, &slots.changed)?;
+            let done = edit_all(jobs).ok_or_else(unknown_segment)?;
+            self.write_fields(resource, done)?;
+        }
+        self.flush_live(resource, &slots.live)
+    }
+
+    /// What is to be done to fields, with what is stored of them.
+    fn field_jobs<'a>(
+        &self,
+        resource: u16,
+        touched: &[(u16, BTreeSet<u32>)],
+        runs: &'a [Run<'a>],
+        changed: &'a BTreeMap<u16, Cells>,
+    ) -> Result<Vec<FieldJob<'a>>> {
         let covered = self.counters.slots.get(usize::from(resource));
         let covered = covered.copied().unwrap_or(0);
-        let rows: Vec<Vec<u8>> = slots.iter().map(row_cell).collect();
-        let mut edits = by_field(slots);
-        let own = edits.entry(ROW).or_default();
-        for (slot, cell) in slots.iter().zip(&rows) {
-            if slot.body.is_some() {
-                let (segment, row) = place(slot.slot);
-                own.entry(segment).or_default().push(Edit { row, cell });
-            }
-        }
-        let mut columns = self.txn.open_table(t::COLUMNS).map_err(engine)?;
-        let mut cells = self.txn.open_table(t::COLUMN_CELLS).map_err(engine)?;
-        let mut jobs = Vec::with_capacity(edits.len());
-        for (field, segments) in edits {
+        let columns = self.txn.open_table(t::COLUMNS).map_err(engine)?;
+        let cells = self.txn.open_table(t::COLUMN_CELLS).map_err(engine)?;
+        let mut jobs = Vec::with_capacity(touched.len());
+        for (field, segments) in touched {
             let mut job = FieldJob {
-                field,
+                field: *field,
                 dictionary: Dictionary::default(),
                 segments: Vec::with_capacity(segments.len()),
+                runs,
+                changed: changed.get(field),
             };
-            if field != ROW {
-                read_dictionary(&cells, resource, field, &mut job.dictionary)?;
+            if *field != ROW {
+                read_dictionary(&cells, resource, *field, &mut job.dictionary)?;
             }
-            for (segment, edits) in segments {
-                let old = pieces::read(&columns, column_key(resource, field, segment))?;
+            for segment in segments {
+                let old = pieces::read(&columns, column_key(resource, *field, *segment))?;
                 let old = old.map(|value| segment_of(&value).map(<[u8]>::to_vec));
                 job.segments.push(SegmentJob {
-                    segment,
+                    segment: *segment,
                     old: old.transpose()?,
-                    rows: rows_of(covered, segment),
-                    edits,
+                    rows: rows_of(covered, *segment),
                 });
             }
             jobs.push(job);
         }
+        Ok(jobs)
+    }
+
+    fn write_fields(&self, resource: u16, done: Vec<FieldDone>) -> Result<()> {
+        let mut columns = self.txn.open_table(t::COLUMNS).map_err(engine)?;
+        let mut cells = self.txn.open_table(t::COLUMN_CELLS).map_err(engine)?;
         let stamp = self.counters.sequence;
         for FieldDone {
             field,
             cells: new,
             segments,
-        } in edit_all(jobs).ok_or_else(unknown_segment)?
+        } in done
         {
             if let Some((first, chunk)) = new {
                 let first = u32::try_from(first).unwrap_or(u32::MAX);
@@ -181,15 +298,14 @@ impl WriteTxn {
                 pieces::write(&mut columns, key, &stamped(stamp, &bytes))?;
             }
         }
-        drop(columns);
-        self.flush_live(resource, slots)
+        Ok(())
     }
 
-    fn flush_live(&self, resource: u16, slots: &[SlotEdit]) -> Result<()> {
+    fn flush_live(&self, resource: u16, slots: &[(u32, bool)]) -> Result<()> {
         let mut masks: BTreeMap<u32, Mask> = BTreeMap::new();
         let mut columns = self.txn.open_table(t::COLUMNS).map_err(engine)?;
-        for slot in slots {
-            let (segment, row) = place(slot.slot);
+        for (slot, live) in slots {
+            let (segment, row) = place(*slot);
             let mask = match masks.entry(segment) {
                 std::collections::btree_map::Entry::Occupied(held) => held.into_mut(),
                 std::collections::btree_map::Entry::Vacant(free) => {
@@ -200,7 +316,7 @@ impl WriteTxn {
                     })
                 }
             };
-            mask.set(usize::from(row), slot.body.is_some());
+            mask.set(usize::from(row), *live);
         }
         for (segment, mask) in masks {
             let key = column_key(resource, LIVE, segment);
@@ -211,16 +327,6 @@ impl WriteTxn {
     }
 }
 
-/// The row number of a slot's body, as a cell.
-fn row_cell(slot: &SlotEdit) -> Vec<u8> {
-    let mut out = Vec::new();
-    if let Some((row, _)) = slot.body {
-        out.push(Tag::Int as u8);
-        put_signed(&mut out, i128::from(row));
-    }
-    out
-}
-
 /// The slots a segment covers.
 fn rows_of(covered: u32, segment: u32) -> usize {
     let before = u64::from(segment) * u64::from(SEGMENT_ROWS);
@@ -228,63 +334,26 @@ fn rows_of(covered: u32, segment: u32) -> usize {
     usize::try_from(left.min(u64::from(SEGMENT_ROWS))).unwrap_or(0)
 }
 
-fn mask_of(value: &[u8]) -> Result<Mask> {
+pub(super) fn mask_of(value: &[u8]) -> Result<Mask> {
     Mask::decode(segment_of(value)?).ok_or_else(unknown_segment)
 }
 
-/// The cells that change, by field and segment.
-fn by_field(slots: &[SlotEdit]) -> Edits<'_> {
-    // Fields are dense: one list each is far cheaper than a look-up a cell.
-    let mut fields: Vec<Vec<(u32, &[u8])>> = Vec::new();
-    let mut put = |field: FieldId, slot: u32, cell| {
-        let at = usize::from(field.0);
-        if fields.len() <= at {
-            fields.resize_with(at + 1, Vec::new);
-        }
-        if let Some(list) = fields.get_mut(at) {
-            list.push((slot, cell));
-        }
-    };
-    for slot in slots {
-        let Some((_, body)) = &slot.body else {
-            continue;
-        };
-        let cells = body.as_body().encoded();
-        let Some(touched) = &slot.touched else {
-            cells.for_each(|(field, cell)| put(field, slot.slot, cell));
-            continue;
-        };
-        let mut cells = cells.peekable();
-        for field in touched {
-            while cells.next_if(|(id, _)| id < field).is_some() {}
-            let cell = cells.next_if(|(id, _)| id == field);
-            put(*field, slot.slot, cell.map_or(&[], |(_, cell)| cell));
+/// The segments in which cells change, by field.
+fn touched(runs: &[Run<'_>], changed: &BTreeMap<u16, Cells>) -> BTreeMap<u16, BTreeSet<u32>> {
+    let mut out: BTreeMap<u16, BTreeSet<u32>> = BTreeMap::new();
+    for run in runs {
+        for field in run.fields() {
+            out.entry(field).or_default().insert(run.segment);
         }
     }
-    let mut out = Edits::new();
-    for (field, list) in fields.into_iter().enumerate() {
-        let Ok(field) = u16::try_from(field) else {
-            continue;
-        };
-        if list.is_empty() {
-            continue;
-        }
-        let segments = out.entry(field).or_default();
-        let mut list = list.into_iter().peekable();
-        while let Some((slot, cell)) = list.next() {
-            let (segment, row) = place(slot);
-            let edits: &mut Vec<Edit<'_>> = segments.entry(segment).or_default();
-            edits.push(Edit { row, cell });
-            while let Some((slot, cell)) = list.next_if(|(slot, _)| place(*slot).0 == segment) {
-                let row = place(slot).1;
-                edits.push(Edit { row, cell });
-            }
-        }
+    for (field, cells) in changed {
+        let own = out.entry(*field).or_default();
+        own.extend(cells.iter().map(|(slot, _)| place(slot).0));
     }
     out
 }
 
-fn read_dictionary(
+pub(super) fn read_dictionary(
     cells: &impl redb::ReadableTable<t::Bytes, t::Bytes>,
     resource: u16,
     field: u16,
@@ -364,6 +433,10 @@ pub(super) struct ColumnCache {
     held: Mutex<Held>,
 }
 
+/// How often a column is asked for a few rows before it is read.
+const MISSES: u32 = 16;
+/// The most slots of a resource whose columns are read for a few rows.
+const SMALL_SLOTS: u32 = 500_000;
 /// The most cells of a dictionary that is read to be searched, too.
 const INDEXED_CELLS: usize = 4_096;
 
@@ -371,6 +444,8 @@ const INDEXED_CELLS: usize = 4_096;
 struct Held {
     columns: HashMap<(u16, u16), HeldColumn>,
     live: HashMap<u16, (u64, Arc<Vec<Mask>>)>,
+    /// How often a column that is not held would have been of use for a few rows.
+    missed: HashMap<(u16, u16), u32>,
     clock: u64,
 }
 
@@ -391,6 +466,17 @@ impl ColumnCache {
         let found = held.columns.get_mut(&key)?;
         found.used = clock;
         Some((found.sequence, Arc::clone(&found.column)))
+    }
+
+    /// Whether a column is held, or is worth reading now.
+    fn is_at_hand(&self, key: (u16, u16), small: bool) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.columns.contains_key(&key) {
+            return true;
+        }
+        let missed = held.missed.entry(key).or_default();
+        *missed += 1;
+        small && *missed > MISSES
     }
 
     /// Keeps a column, unless a later one is held; forgets what was not used for longest.
@@ -437,6 +523,13 @@ impl Snapshot {
     /// The column of a field.
     pub(crate) fn column(&self, resource: u16, field: FieldId) -> Result<Arc<Column>> {
         self.column_by_id(resource, field.0)
+    }
+
+    /// Whether a field's column is in memory, or is worth reading for a few rows: it was asked for
+    /// often, and the resource is small enough for many of them.
+    pub(crate) fn is_at_hand(&self, resource: u16, field: FieldId) -> bool {
+        let small = self.slots(resource) <= SMALL_SLOTS;
+        self.cache.is_at_hand((resource, field.0), small)
     }
 
     /// The column of row numbers.

@@ -115,6 +115,36 @@ pub(crate) struct EventRef<'a> {
     pub(crate) new: &'a [u8],
 }
 
+impl EventRef<'_> {
+    /// The same, with cells of its own.
+    pub(super) fn to_owned(self) -> FieldEvent {
+        FieldEvent {
+            sequence: self.sequence,
+            slot: self.slot,
+            operation: self.operation,
+            value_changed: self.value_changed,
+            source_time: self.source_time,
+            origin: self.origin,
+            previous: self.previous.to_vec(),
+            new: self.new.to_vec(),
+        }
+    }
+}
+
+/// Events of one transaction and field as a chunk; empty of none.
+pub(super) fn chunk(events: &[FieldEvent]) -> Vec<u8> {
+    let Some(first) = events.first() else {
+        return Vec::new();
+    };
+    let mut out = begin(first.origin);
+    let mut last = 0;
+    for event in events {
+        encode(event, last, &mut out);
+        last = event.sequence;
+    }
+    out
+}
+
 /// Calls `visit` with each event of a chunk behind `after`; `None` when the bytes are no chunk.
 pub(crate) fn each_event<'a>(
     bytes: &'a [u8],

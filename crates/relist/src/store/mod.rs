@@ -6,6 +6,7 @@
 //!
 //! One process writes; any number may read beside it.
 
+mod backup;
 mod bodies;
 mod catalog;
 mod changelog;
@@ -17,7 +18,11 @@ mod indexes;
 mod media;
 mod past;
 mod pieces;
+mod prune;
+mod purge;
 mod report;
+mod rewrite;
+mod scrub;
 mod snapshot;
 mod tables;
 mod verify;
@@ -33,7 +38,8 @@ use std::sync::{Arc, Mutex};
 use redb::{ConcurrencyMode, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use bodies::Packed;
+pub use backup::{CopyOptions, CopyReport};
+pub(crate) use bodies::{Packed, Packer};
 pub(crate) use catalog::{Catalog, MAX_FIELDS, share, wider};
 pub use changelog::{Cause, Change, FieldChange, Operation};
 pub(crate) use columns::Column;
@@ -42,6 +48,8 @@ pub(crate) use head::Head;
 pub use indexes::{Index, IndexKind};
 pub(crate) use media::MediaPlace;
 pub use media::{HeldFile, MediaEntry, MediaItem, MediaKind, MediaList, MediaState};
+pub use prune::PruneReport;
+pub use purge::{PurgeReport, Scope};
 pub use report::{
     Checkpoint, Misfit, Outcome, Position, QUARANTINE_BYTES, Quarantined, RunKind, RunReport,
     SyncState, Tombstone, Walk, WalkPosition,
@@ -59,13 +67,15 @@ use format::{FORMAT, FORMAT_OLDEST};
 
 /// Memory redb may use for pages: it bounds the process, the operating system caches the rest.
 const CACHE_BYTES: usize = 128 << 20;
+/// And of whoever writes: it needs its memory for what is to be written.
+const WRITER_CACHE_BYTES: usize = 32 << 20;
 
 /// Stores created by this process: each has a temporary name of its own.
 static CREATED: AtomicU64 = AtomicU64::new(0);
 
 /// A store, open for reading or for reading and writing.
 pub struct Store {
-    engine: Arc<Engine>,
+    opened: Mutex<Opened>,
     path: PathBuf,
     /// The last catalog read, by the sequence number of its change.
     catalog: Mutex<Option<(u64, SharedCatalog)>>,
@@ -73,6 +83,13 @@ pub struct Store {
     columns: Arc<columns::ColumnCache>,
     /// The dictionaries read so far.
     dictionaries: Dictionaries,
+}
+
+/// The file, and which one it is.
+#[derive(Clone)]
+struct Opened {
+    engine: Arc<Engine>,
+    file: Option<(u64, u64)>,
 }
 
 /// A catalog, and its resources each on its own.
@@ -137,6 +154,7 @@ impl Store {
                 io::ErrorKind::AlreadyExists.into(),
             ));
         }
+        backup::remove_left(path);
         // A name of its own: another process may be creating a store here at this moment.
         let number = CREATED.fetch_add(1, Ordering::Relaxed);
         let mut temporary = path.as_os_str().to_owned();
@@ -165,8 +183,13 @@ impl Store {
     pub fn open(path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
         check_magic(path)?;
-        let database = builder().open(path).map_err(engine)?;
-        Store::start(Engine::Writer(database), path)
+        let opened = open_same(path, || {
+            let mut builder = builder();
+            let builder = builder.set_cache_size(WRITER_CACHE_BYTES);
+            let database = builder.open(path).map_err(engine)?;
+            Ok(Engine::Writer(database))
+        })?;
+        Store::start(opened, path)
     }
 
     /// Opens a store for reading, also while another process writes to it.
@@ -176,20 +199,12 @@ impl Store {
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
         check_magic(path)?;
-        let database = match builder().open_read_only(path) {
-            // The last writer was killed: only an open for writing may put the file in order.
-            Err(redb::DatabaseError::RepairAborted) => {
-                drop(Store::open(path)?);
-                builder().open_read_only(path)
-            }
-            other => other,
-        };
-        Store::start(Engine::Reader(database.map_err(engine)?), path)
+        Store::start(open_reader(path)?, path)
     }
 
-    fn start(engine: Engine, path: &Path) -> Result<Store> {
+    fn start(opened: Opened, path: &Path) -> Result<Store> {
         let store = Store {
-            engine: Arc::new(engine),
+            opened: Mutex::new(opened),
             path: path.to_owned(),
             catalog: Mutex::new(None),
             columns: Arc::default(),
@@ -216,12 +231,13 @@ impl Store {
 
     /// A consistent view of everything committed so far.
     pub fn snapshot(&self) -> Result<Snapshot> {
-        let txn = self.begin_read()?;
+        let engine = self.engine()?;
+        let txn = engine.begin_read()?;
         let counters = snapshot::counters(&txn)?;
         let shared = self.shared_catalog(&txn, counters.edition)?;
         Ok(Snapshot::new(
             txn,
-            Arc::clone(&self.engine),
+            engine,
             shared,
             counters,
             Arc::clone(&self.columns),
@@ -234,7 +250,8 @@ impl Store {
     /// # Errors
     /// [`Error::Usage`] when the store was opened for reading.
     pub fn begin_write(&self, observed: Timestamp) -> Result<WriteTxn> {
-        let Engine::Writer(database) = self.engine.as_ref() else {
+        let engine = self.engine()?;
+        let Engine::Writer(database) = engine.as_ref() else {
             return Err(Error::Usage(
                 "the store was opened for reading only".to_owned(),
             ));
@@ -248,7 +265,7 @@ impl Store {
     /// [`Error::Corrupt`] when it found damage. [`Error::Usage`] when opened for reading, or while
     /// a snapshot is held.
     pub fn check_integrity(&mut self) -> Result<()> {
-        let Some(engine_of_one) = Arc::get_mut(&mut self.engine) else {
+        let Some(engine_of_one) = Arc::get_mut(self.engine_mut()) else {
             return Err(Error::Usage(
                 "a snapshot of the store is still held".to_owned(),
             ));
@@ -282,7 +299,7 @@ impl Store {
                 .map_err(|e| io_error(&path, "cannot look at", e))
         };
         let before = size()?;
-        let Some(Engine::Writer(database)) = Arc::get_mut(&mut self.engine) else {
+        let Some(Engine::Writer(database)) = Arc::get_mut(self.engine_mut()) else {
             return Err(Error::Usage(
                 "the store was opened for reading only, or a snapshot of it is held".to_owned(),
             ));
@@ -292,10 +309,29 @@ impl Store {
     }
 
     fn begin_read(&self) -> Result<ReadTransaction> {
-        match self.engine.as_ref() {
-            Engine::Writer(database) => database.begin_read().map_err(engine),
-            Engine::Reader(database) => database.begin_read().map_err(engine),
+        self.engine()?.begin_read()
+    }
+
+    fn engine_mut(&mut self) -> &mut Arc<Engine> {
+        let opened = self.opened.get_mut();
+        &mut opened
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .engine
+    }
+
+    /// The open file. A purge puts another one in its place: then a reader opens that.
+    fn engine(&self) -> Result<Arc<Engine>> {
+        let mut opened = self
+            .opened
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if matches!(opened.engine.as_ref(), Engine::Reader(_)) {
+            let now = identity(&self.path);
+            if now.is_some() && now != opened.file {
+                *opened = open_reader(&self.path)?;
+            }
         }
+        Ok(Arc::clone(&opened.engine))
     }
 
     fn shared_catalog(&self, txn: &ReadTransaction, edition: u64) -> Result<SharedCatalog> {
@@ -315,6 +351,44 @@ impl Store {
         };
         *cached = Some((edition, shared.clone()));
         Ok(shared)
+    }
+}
+
+impl Engine {
+    fn begin_read(&self) -> Result<ReadTransaction> {
+        match self {
+            Engine::Writer(database) => database.begin_read().map_err(engine),
+            Engine::Reader(database) => database.begin_read().map_err(engine),
+        }
+    }
+}
+
+fn open_reader(path: &Path) -> Result<Opened> {
+    open_same(path, || {
+        let database = match builder().open_read_only(path) {
+            // The last writer was killed: only an open for writing may put the file in order.
+            Err(redb::DatabaseError::RepairAborted) => {
+                drop(Store::open(path)?);
+                builder().open_read_only(path)
+            }
+            other => other,
+        };
+        Ok(Engine::Reader(database.map_err(engine)?))
+    })
+}
+
+/// Opens the file at a path, and no other one. A purge or a restore may put another in its place
+/// just then: nobody would read what is written to the one before.
+fn open_same(path: &Path, open: impl Fn() -> Result<Engine>) -> Result<Opened> {
+    loop {
+        let file = identity(path);
+        let engine = open()?;
+        if identity(path) == file {
+            return Ok(Opened {
+                engine: Arc::new(engine),
+                file,
+            });
+        }
     }
 }
 
@@ -339,14 +413,17 @@ fn make(temporary: &Path, path: &Path, created: Timestamp) -> Result<()> {
     database.close().map_err(engine)?;
     file.sync_all()
         .map_err(|e| io_error(temporary, "cannot sync", e))?;
+    link(temporary, path).map_err(|e| io_error(path, "cannot create", e))
+}
+
+/// Gives a file another name, which nothing must have.
+fn link(temporary: &Path, path: &Path) -> io::Result<()> {
     // A hard link does not replace: of two processes that create at once, one wins.
-    std::fs::hard_link(temporary, path)
-        .or_else(|e| match e.kind() {
-            io::ErrorKind::AlreadyExists => Err(e),
-            // Not every file system has hard links.
-            _ => std::fs::rename(temporary, path),
-        })
-        .map_err(|e| io_error(path, "cannot create", e))
+    std::fs::hard_link(temporary, path).or_else(|e| match e.kind() {
+        io::ErrorKind::AlreadyExists => Err(e),
+        // Not every file system has hard links.
+        _ => std::fs::rename(temporary, path),
+    })
 }
 
 fn builder() -> redb::Builder {
@@ -361,7 +438,9 @@ fn builder() -> redb::Builder {
 fn engine(error: impl Into<redb::Error>) -> Error {
     match error.into() {
         redb::Error::Corrupted(what) => Error::Corrupt { what },
-        redb::Error::DatabaseAlreadyOpen => Error::Locked { pid: None },
+        redb::Error::DatabaseAlreadyOpen | redb::Error::TransactionInProgress => {
+            Error::Locked { pid: None }
+        }
         redb::Error::UpgradeRequired(version) => Error::Format {
             reason: format!("the file is of redb format {version}, which this build does not read"),
         },
@@ -390,6 +469,19 @@ fn check_magic(path: &Path) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// Which file stands at a path.
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Path) -> Option<(u64, u64)> {
+    None
 }
 
 #[cfg(unix)]

@@ -186,8 +186,20 @@ impl Snapshot {
     /// The sequence an instant or a sequence stands for.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a sequence that was not given yet.
+    /// [`Error::Usage`] for a sequence that was not given yet, [`Error::Pruned`] for a moment whose
+    /// history is not held any more.
     pub fn resolve(&self, at: AsOf) -> Result<u64> {
+        let sequence = self.sequence_of(at)?;
+        if sequence < self.sequence() {
+            let edge = self.pruned()?;
+            if sequence < edge {
+                return Err(Error::Pruned { oldest: edge + 1 });
+            }
+        }
+        Ok(sequence)
+    }
+
+    fn sequence_of(&self, at: AsOf) -> Result<u64> {
         match at {
             AsOf::Sequence(sequence) if sequence <= self.sequence() => Ok(sequence),
             AsOf::Sequence(sequence) => Err(Error::Usage(format!(

@@ -143,12 +143,13 @@ impl Snapshot {
         let bodies = self.bodies()?;
         let changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
         let by_key = self.txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
+        let edge = self.pruned()?;
         let mut expected = None;
         let mut keyed = 0;
         for item in changelog.range::<u64>(..).map_err(engine)? {
             let (sequence, value) = item.map_err(engine)?;
             let sequence = sequence.value();
-            if expected.is_some_and(|e| e != sequence) {
+            if expected.unwrap_or(edge + 1) != sequence {
                 report.problem(format!("changelog: a gap before sequence {sequence}"));
             }
             expected = Some(sequence + 1);
@@ -160,7 +161,7 @@ impl Snapshot {
                     continue;
                 }
             };
-            if entry.operation == Operation::Schema {
+            if matches!(entry.operation, Operation::Schema | Operation::Purge) {
                 continue;
             }
             keyed += 1;
@@ -168,7 +169,7 @@ impl Snapshot {
             if by_key.get(own.as_slice()).map_err(engine)?.is_none() {
                 report.problem(format!("changes by key: sequence {sequence} is missing"));
             }
-            self.fold(sequence, &entry, &mut folded, &bodies, report);
+            self.fold(sequence, &entry, &mut folded, (&bodies, edge), report);
         }
         if expected.unwrap_or(1) != self.counters.sequence + 1 {
             report.problem(format!(
@@ -190,11 +191,13 @@ impl Snapshot {
         sequence: u64,
         entry: &Entry,
         folded: &mut Folded,
-        bodies: &BodyReader<'_>,
+        (bodies, edge): (&BodyReader<'_>, u64),
         report: &mut VerifyReport,
     ) {
         let at = (entry.resource, entry.slot);
-        let before = folded.get(&at).map_or(0, |(row, _)| *row);
+        // Of what was pruned, the first entry that is left says what it left.
+        let unknown = if edge == 0 { 0 } else { entry.previous_row };
+        let before = folded.get(&at).map_or(unknown, |(row, _)| *row);
         if before != entry.previous_row {
             report.problem(format!(
                 "changelog: sequence {sequence} follows row {}, the log says {before}",
@@ -205,7 +208,7 @@ impl Snapshot {
             Operation::Insert | Operation::Relist => before == 0 && entry.row > 0,
             Operation::Update => before > 0 && entry.row > 0,
             Operation::Delete => before > 0 && entry.row == 0,
-            Operation::Schema => true,
+            Operation::Schema | Operation::Purge => true,
         };
         if !fits {
             let name = entry.operation.name();
@@ -262,6 +265,9 @@ impl Snapshot {
     ) -> Result<()> {
         let heads = self.txn.open_table(t::HEADS).map_err(engine)?;
         let tombstones = self.txn.open_table(t::TOMBSTONES).map_err(engine)?;
+        let edge = self.pruned()?;
+        // Records of which no change is left in the log.
+        let mut unlogged = 0;
         let mut live = vec![0_u64; self.counters.live.len()];
         for item in heads.range::<&[u8]>(..).map_err(engine)? {
             let (key, value) = item.map_err(engine)?;
@@ -278,7 +284,10 @@ impl Snapshot {
                 .first_chunk()
                 .map_or(0, |c| u16::from_be_bytes(*c));
             let expected = if head.deleted { 0 } else { head.row };
-            if folded.get(&(resource, head.slot)) != Some(&(expected, head.valid_from)) {
+            let left = folded.get(&(resource, head.slot));
+            let pruned = left.is_none() && head.valid_from <= edge;
+            unlogged += u64::from(pruned);
+            if !pruned && left != Some(&(expected, head.valid_from)) {
                 report.problem(format!("heads: key {name} is not where the log leaves it"));
             }
             let buried = tombstones.get(key.value()).map_err(engine)?.is_some();
@@ -305,7 +314,7 @@ impl Snapshot {
                 self.counters.live
             ));
         }
-        if folded.len() as u64 != heads.len().map_err(engine)? {
+        if folded.len() as u64 + unlogged != heads.len().map_err(engine)? {
             report.problem("heads: not as many as the log has records".to_owned());
         }
         Ok(())

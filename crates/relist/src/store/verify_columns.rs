@@ -149,7 +149,8 @@ impl Snapshot {
                     run: entry.run,
                 },
             };
-            if !matches!(entry.operation, Operation::Update | Operation::Schema) {
+            let silent = [Operation::Update, Operation::Schema, Operation::Purge];
+            if !silent.contains(&entry.operation) {
                 logged.add(at, super::field_changes::PRESENCE, &[], &[]);
             }
             for change in &entry.fields {

@@ -9,17 +9,18 @@ use super::bodies::{
     block_range, read_dictionary, unpack,
 };
 use super::changelog::{Cause, Entry, Operation};
-use super::columns::ColumnEdits;
+use super::columns::{ColumnEdits, make_blocks, note_columns};
 use super::field_changes::{FieldEvent, Origin, PRESENCE};
 use super::format::{TableId, corrupt, decode, encode, seal};
 use super::tables as t;
 use super::{
     Birth, Catalog, Checkpoint, Counters, Head, Position, Quarantined, RunReport, Tombstone, engine,
 };
+use crate::column::{Block, SEGMENT_ROWS};
 use crate::diff::FieldDiff;
 use crate::error::{Error, Result};
 use crate::keycode::Key;
-use crate::record::{Body, RecordBuf};
+use crate::record::RecordBuf;
 use crate::schema::Schema;
 use crate::value::Timestamp;
 
@@ -56,6 +57,8 @@ pub(crate) struct Staged {
     pub(crate) changes: Vec<FieldDiff>,
     /// The body before, of a record that is current.
     pub(crate) previous: Option<RecordBuf>,
+    /// The cells of a record that is new: a block, and which of its records.
+    pub(crate) block: Option<(Arc<Block>, usize)>,
 }
 
 impl Staged {
@@ -280,7 +283,7 @@ impl WriteTxn {
         .collect()
     }
 
-    fn dictionary(&self, id: u32) -> Result<Option<Arc<Dictionary>>> {
+    pub(super) fn dictionary(&self, id: u32) -> Result<Option<Arc<Dictionary>>> {
         if id == 0 {
             return Ok(None);
         }
@@ -313,20 +316,40 @@ impl WriteTxn {
         let samples: Vec<&[u8]> = before.chain(bodies.iter().copied()).collect();
         self.counters.dictionary += 1;
         let dictionary = Packer::train(self.counters.dictionary, &samples);
-        let value = seal(TableId::Dictionaries, dictionary.to_value());
-        let mut table = self.txn.open_table(t::DICTIONARIES).map_err(engine)?;
-        table
-            .insert(dictionary.id(), value.as_slice())
-            .map_err(engine)?;
-        drop(table);
+        self.add_dictionary(&dictionary)?;
         if self.counters.dictionaries.len() <= at {
             self.counters.dictionaries.resize(at + 1, 0);
         }
         if let Some(current) = self.counters.dictionaries.get_mut(at) {
             *current = dictionary.id();
         }
-        self.trained.push(Arc::clone(&dictionary));
         Ok(Packer::new(Some(dictionary)))
+    }
+
+    /// Stores a dictionary that was just trained.
+    pub(super) fn add_dictionary(&mut self, dictionary: &Arc<Dictionary>) -> Result<()> {
+        let value = seal(TableId::Dictionaries, dictionary.to_value());
+        let mut table = self.txn.open_table(t::DICTIONARIES).map_err(engine)?;
+        table
+            .insert(dictionary.id(), value.as_slice())
+            .map_err(engine)?;
+        self.trained.push(Arc::clone(dictionary));
+        Ok(())
+    }
+
+    /// What compresses the bodies of a resource by now, to be used by other threads. It is no
+    /// matter to them whether this transaction is committed: what they make goes into it.
+    pub(crate) fn current_packer(&self, resource: u16) -> Packer {
+        let id = self.counters.dictionaries.get(usize::from(resource));
+        let dictionary = self.dictionary(id.copied().unwrap_or(0));
+        Packer::new(dictionary.unwrap_or_default())
+    }
+
+    /// How many records may still be added before one comes into the next segment of columns.
+    pub(crate) fn room_in_segment(&self, resource: &str) -> u64 {
+        let id = self.catalog.id(resource).map(usize::from);
+        let slots = id.and_then(|id| self.counters.slots.get(id));
+        u64::from(SEGMENT_ROWS - slots.copied().unwrap_or(0) % SEGMENT_ROWS)
     }
 
     /// The last bodies stored of a resource, at least that many where there are.
@@ -367,7 +390,7 @@ impl WriteTxn {
             cause,
             run: self.run,
         };
-        self.read_dead(&mut staged)?;
+        self.complete(&mut staged)?;
         {
             let mut versions = self.txn.open_table(t::VERSIONS).map_err(engine)?;
             let mut changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
@@ -407,18 +430,22 @@ impl WriteTxn {
                 }
                 heads.push((t::record_key(resource, &item.key), head.encode()));
                 by_key.push(t::slot_key(resource, slot, sequence));
-                let place = (slot, row, sequence);
-                note_columns(&mut self.columns, resource, place, item, origin);
+                let place = (resource, slot, row);
+                note_columns(&mut self.columns, place, sequence, &item, origin);
             }
             block.flush(&mut versions)?;
         }
         self.insert_sorted(t::HEADS, heads)?;
         self.insert_sorted(t::HISTORY, history)?;
         self.insert_by_key(by_key)?;
-        // A tombstone of a key that was never seen ends when the key appears, too.
-        lifted.sort_unstable();
+        self.lift(lifted)
+    }
+
+    /// Ends the tombstones of keys that appear; also of one that was never seen.
+    fn lift(&self, mut keys: Vec<Vec<u8>>) -> Result<()> {
+        keys.sort_unstable();
         let mut table = self.txn.open_table(t::TOMBSTONES).map_err(engine)?;
-        for key in lifted {
+        for key in keys {
             table.remove(key.as_slice()).map_err(engine)?;
         }
         Ok(())
@@ -433,8 +460,9 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Reads what deleted records were before they come back.
-    fn read_dead(&self, staged: &mut [Staged]) -> Result<()> {
+    /// Reads what deleted records were before they come back, and makes blocks of new ones.
+    fn complete(&self, staged: &mut [Staged]) -> Result<()> {
+        make_blocks(staged);
         let dead = |item: &&mut Staged| item.head.is_some_and(|head| head.deleted);
         let mut items: Vec<&mut Staged> = staged.iter_mut().filter(dead).collect();
         let bodies = self.bodies(
@@ -697,49 +725,6 @@ impl std::fmt::Debug for WriteTxn {
             .field("counters", &self.counters)
             .finish_non_exhaustive()
     }
-}
-
-/// Notes what a staged change does to columns, and its changes by field.
-fn note_columns(
-    columns: &mut ColumnEdits,
-    resource: u16,
-    (slot, row, sequence): (u32, u64, u64),
-    item: Staged,
-    origin: Origin,
-) {
-    let operation = item.operation();
-    let event = |operation, value_changed, previous: &[u8], new: &[u8]| FieldEvent {
-        sequence,
-        slot,
-        operation,
-        value_changed,
-        source_time: item.source_time,
-        origin,
-        previous: previous.to_vec(),
-        new: new.to_vec(),
-    };
-    if operation != Operation::Update {
-        let event = event(operation, true, &[], &[]);
-        columns.events.push(resource, PRESENCE, event);
-    }
-    let touched = item.previous.as_ref().map(|previous| {
-        let (old, new) = (previous.as_body(), item.body.as_body());
-        let touched = old.differing(new);
-        for field in &touched {
-            let cell = |body: Body<'_>| {
-                let found = body.encoded().find(|(id, _)| id >= field);
-                found
-                    .filter(|(id, _)| id == field)
-                    .map_or(&[][..], |(_, cell)| cell)
-                    .to_vec()
-            };
-            let changed = item.changes.iter().any(|change| change.field == *field);
-            let event = event(operation, changed, &cell(old), &cell(new));
-            columns.events.push(resource, field.0, event);
-        }
-        touched
-    });
-    columns.put(resource, (slot, row), item.body, touched);
 }
 
 fn past(resource: u16, head: &Head, ended: u64) -> (Vec<u8>, Vec<u8>) {

@@ -221,7 +221,7 @@ impl Walker for FeedWalker<'_> {
         // The last page leaves the place where it is: the walk's end is stored by itself.
         let after = after.unwrap_or_else(|| self.position.clone());
         self.position = after.clone();
-        Ok(Some(Step { page, after }))
+        Ok(Some(Step::new(page, after)))
     }
 }
 

@@ -252,7 +252,9 @@ impl Events<'_> {
         let mut edits = match change.operation {
             Operation::Update => self.edits(change, &wanted)?,
             Operation::Relist => self.relist_edits(change, key, &wanted, back)?,
-            Operation::Insert | Operation::Delete | Operation::Schema => Vec::new(),
+            Operation::Insert | Operation::Delete | Operation::Schema | Operation::Purge => {
+                Vec::new()
+            }
         };
         edits.retain(|edit| {
             if back {
