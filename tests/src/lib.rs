@@ -8,6 +8,7 @@ pub mod kc_house;
 pub mod mirror;
 pub mod python;
 pub mod odatapy;
+pub mod power;
 pub mod reference;
 pub mod simulation;
 

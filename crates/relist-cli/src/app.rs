@@ -19,8 +19,7 @@ use crate::output::{MemberOf, Rows};
 use crate::style::{Paint, printable};
 use crate::table::Cut;
 
-/// How often a store that another process writes to is tried, and how long is waited in between.
-const ATTEMPTS: u32 = 20;
+/// How long is waited before a store that another process writes to is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// One run of a command.
@@ -192,7 +191,24 @@ impl<'a> App<'a> {
     /// Opens the store for reading and writing.
     pub(crate) fn open_writer(&mut self) -> Result<Store, Failure> {
         let path = self.existing_store()?;
-        Ok(open_patiently(&path)?)
+        self.open_patiently(&path)
+    }
+
+    /// Opens a store for writing. A process that writes a batch now and then has it for a moment
+    /// only: that is waited for, as long as `--wait` says.
+    fn open_patiently(&mut self, path: &Path) -> Result<Store, Failure> {
+        let wait = moment::span("--wait", &self.global.wait)?;
+        let until = self.now().0.saturating_add(wait);
+        loop {
+            match Store::open(path) {
+                Err(Error::Locked { .. })
+                    if self.now().0 < until && !self.environment.stopped() =>
+                {
+                    std::thread::sleep(PAUSE);
+                }
+                other => return Ok(other?),
+            }
+        }
     }
 
     pub(crate) fn existing_store(&mut self) -> Result<PathBuf, Failure> {
@@ -218,7 +234,7 @@ impl<'a> App<'a> {
         let path = self.store_path()?;
         if path.exists() {
             self.detail(&format!("store {}", quoted_path(&path)));
-            return Ok((open_patiently(&path)?, false));
+            return Ok((self.open_patiently(&path)?, false));
         }
         Ok((Store::create(&path, self.now())?, true))
     }
@@ -237,18 +253,6 @@ impl<'a> App<'a> {
         text.map(|text| moment::parse("--as-of", text, Edge::End, self.now()))
             .transpose()
     }
-}
-
-/// Opens a store for writing. A process that writes a batch now and then has it for a moment only:
-/// that is waited for.
-fn open_patiently(path: &Path) -> relist::error::Result<Store> {
-    for _ in 0..ATTEMPTS {
-        match Store::open(path) {
-            Err(Error::Locked { .. }) => std::thread::sleep(PAUSE),
-            other => return other,
-        }
-    }
-    Store::open(path)
 }
 
 /// Reads a key as its resource has them.

@@ -53,6 +53,15 @@ pub(crate) struct Global {
         hide_possible_values = true
     )]
     pub(crate) output: Option<Format>,
+    /// How long to wait for another process that writes to the store: 30s, 5m
+    #[arg(
+        long,
+        global = true,
+        value_name = "TIME",
+        default_value = "1s",
+        hide_default_value = true
+    )]
+    pub(crate) wait: String,
     /// Print no notes and no progress
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
@@ -101,7 +110,7 @@ pub(crate) enum Command {
     /// Show how complete and how current the store is
     Status(Status),
     /// Check that all parts of the store agree
-    Verify,
+    Verify(Verify),
     /// Give unused space of the store's file back.
     Compact,
     /// Copy the store to a file, also while a sync runs
@@ -132,6 +141,13 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Print the completions of a shell
     Completions(Completions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Make a damaged store anew of what can be read of it, and say which records to fetch again
+    #[arg(long)]
+    pub(crate) repair: bool,
 }
 
 #[derive(Debug, Args)]
@@ -178,7 +194,7 @@ pub(crate) struct Sync {
     #[arg(long, value_name = "I/N", conflicts_with_all = ["full", "reconcile"])]
     #[arg(value_parser = slice)]
     pub(crate) deep: Option<(u32, u32)>,
-    /// Fetch these records again, by key, with what belongs to them
+    /// Fetch these records again, by key, with what belongs to them; @FILE has a key a line
     #[arg(long, value_name = "KEY,..", value_delimiter = ',')]
     #[arg(conflicts_with_all = ["full", "reconcile", "deep", "max_pages", "dry_run"])]
     pub(crate) keys: Vec<String>,

@@ -190,13 +190,13 @@ impl From<Error> for Failure {
             Error::Locked { .. } => Failure::new(
                 Exit::Busy,
                 message,
-                "try again when it has finished; reading commands work meanwhile",
+                "try again when it has finished, or give --wait 5m; what reads works meanwhile",
             ),
             Error::Corrupt { .. } => Failure::new(
                 Exit::Corrupt,
                 message,
-                "`relist verify` says what is damaged; restore a copy of the file, or start a new \
-                 store and sync again",
+                "`relist verify` says what is damaged, `relist verify --repair` mends what it can; \
+                 or restore a copy of the file",
             ),
             Error::Pruned { oldest } => {
                 Failure::failed(message, format!("read from --since {oldest} on"))

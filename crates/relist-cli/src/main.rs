@@ -10,6 +10,13 @@ use relist_cli::{Environment, run};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // What the engine says of a damaged page as it gives up is in the error that is told.
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !relist::store::panic_becomes_error() {
+            told(info);
+        }
+    }));
     let environment = Environment::of_process();
     let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
     let mut err = std::io::stderr();

@@ -57,7 +57,7 @@ pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Fail
         Command::Report(args) if args.what == Some(ReportOf::Market) => market::run(app, &args),
         Command::Report(args) => runs::run(app, &args),
         Command::Status(args) => status::run(app, &args),
-        Command::Verify => verify::run(app),
+        Command::Verify(args) => verify::run(app, &args),
         Command::Compact => compact::run(app),
         Command::Backup(args) => backup::run(app, &args),
         Command::Restore(args) => backup::restore(app, &args),

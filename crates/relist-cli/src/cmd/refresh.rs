@@ -1,5 +1,7 @@
 //! `relist sync RESOURCE --keys ..`: given records fetched again, with what belongs to them.
 
+use std::path::Path;
+
 use relist::error::Error;
 use relist::keycode::Key;
 use relist::source::PageSource;
@@ -44,10 +46,8 @@ pub(super) fn run(
         ));
     };
     let snapshot = store.snapshot()?;
-    let keys = wanted
-        .keys
-        .iter()
-        .map(|key| app::key(&snapshot, resource, key.trim()));
+    let texts = texts(app, wanted.keys)?;
+    let keys = texts.iter().map(|key| app::key(&snapshot, resource, key));
     let keys = keys.collect::<Result<Vec<Key>, Failure>>()?;
     let related = related(&snapshot, api, resource, wanted.synced)?;
     drop(snapshot);
@@ -78,6 +78,23 @@ pub(super) fn run(
     // They come as the feed answers; a reader looks for them as they were asked for.
     results.sort_by_key(|r| keys.iter().position(|key| *key == r.key));
     print(app, resource, results)
+}
+
+/// The keys as they were typed; for `@FILE`, its lines.
+fn texts(app: &App<'_>, typed: &[String]) -> Result<Vec<String>, Failure> {
+    let mut out = Vec::new();
+    for text in typed.iter().map(|text| text.trim()) {
+        let Some(file) = text.strip_prefix('@') else {
+            out.push(text.to_owned());
+            continue;
+        };
+        let path = app.path(Path::new(file));
+        let read = std::fs::read_to_string(&path);
+        let read = read.map_err(|e| Failure::file("cannot read", &path, &e))?;
+        let lines = read.lines().map(str::trim).filter(|line| !line.is_empty());
+        out.extend(lines.map(str::to_owned));
+    }
+    Ok(out)
 }
 
 /// Resources of which a field holds the key: OpenHouse has ListingKeyNumeric.

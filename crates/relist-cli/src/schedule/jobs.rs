@@ -120,6 +120,8 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
     ("media", "media sync --max 2000", "after incremental"),
     // An incremental sync reads the feed's list of deletions; this finds those that no list tells.
     ("reconcile", "sync --reconcile", "cron 0 3 * * *"),
+    // A disk loses bits that nobody reads for months: found while a copy of the file is whole.
+    ("verify", "verify", "cron 0 5 * * SAT"),
 ];
 
 impl Plan {

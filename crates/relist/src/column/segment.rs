@@ -238,6 +238,14 @@ impl Segment {
         out
     }
 
+    /// How many codes its dictionary must have.
+    pub(crate) fn codes(&self) -> usize {
+        match &self.values {
+            Values::Codes(codes) => codes.iter().max().map_or(0, |code| usize::from(*code) + 1),
+            _ => 0,
+        }
+    }
+
     /// Reads what [`encode`](Segment::encode) wrote; `None` for any other bytes.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);

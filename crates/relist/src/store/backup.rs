@@ -10,10 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use redb::{
-    Database, Key, ReadOnlyTable, ReadTransaction, TableDefinition, TableError, TableHandle as _,
-    Value,
-};
+use redb::{Key, TableDefinition, TableError, TableHandle as _, Value};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
@@ -21,6 +18,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 
+use super::guarded::{Database, ReadOnlyTable, ReadTransaction};
 use super::tables as t;
 
 /// What is copied goes into a transaction until it is so long.
@@ -121,8 +119,12 @@ impl Store {
         let copied = copy_all(&from, &written)?;
         let file = super::identity(&written.path);
         // Open for writing before anybody else can find it.
-        let database = builder().open(&written.path).map_err(engine)?;
-        let to = Arc::new(Engine::Writer(database));
+        let database = Database::new(|| builder().open(&written.path)).map_err(engine)?;
+        let note = match self.engine()?.as_ref() {
+            Engine::Writer { note, .. } => note.clone(),
+            Engine::Reader(_) => None,
+        };
+        let to = Arc::new(Engine::Writer { note, database });
         if digest_all(&to.begin_read()?)? != copied {
             return Err(not_what_was_written());
         }
@@ -376,7 +378,7 @@ impl EachTable for Copying<'_> {
 
 /// Copies every table; what they say.
 fn copy_all(from: &ReadTransaction, written: &Fresh) -> Result<Digest> {
-    let to = builder().create(&written.path).map_err(engine)?;
+    let to = Database::new(|| builder().create(&written.path)).map_err(engine)?;
     let mut work = Copying {
         from,
         to: &to,
@@ -385,9 +387,8 @@ fn copy_all(from: &ReadTransaction, written: &Fresh) -> Result<Digest> {
     };
     each_table(&mut work)?;
     let Copying { digest, names, .. } = work;
-    for table in from.list_tables().map_err(engine)? {
-        let name = table.name();
-        if !names.iter().any(|own| own == name) {
+    for name in from.table_names().map_err(engine)? {
+        if !names.contains(&name) {
             return Err(Error::Format {
                 reason: format!("the table {name} is not known to this build: it cannot copy it"),
             });

@@ -19,11 +19,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use redb::{AccessGuard, ReadableTable};
 use zstd::dict::{DecoderDictionary, EncoderDictionary};
 use zstd::zstd_safe::{CCtx, DCtx, compress_bound, get_frame_content_size};
 
 use super::format::{TableId, corrupt, row_checksum, unseal};
+use super::guarded::{AccessGuard, Range, ReadableTable, Table};
 use super::tables as t;
 use super::{engine, write::missing_row};
 use crate::error::{Error, Result};
@@ -125,7 +125,7 @@ pub(super) fn read_dictionary(
     let found = table.get(id).map_err(engine)?;
     let missing = || corrupt(TableId::Dictionaries, &format!("{id} is missing"));
     let guard = found.ok_or_else(missing)?;
-    let bytes = unseal(TableId::Dictionaries, guard.value())?;
+    let bytes = unseal((TableId::Dictionaries, u64::from(id)), guard.value())?;
     Ok(Arc::new(Dictionary::new(id, bytes.to_vec())))
 }
 
@@ -238,7 +238,7 @@ impl BlockWriter {
     /// Adds a body, and writes out the block before it when that is full.
     pub(super) fn push(
         &mut self,
-        table: &mut redb::Table<'_, u64, t::Bytes>,
+        table: &mut Table<'_, u64, t::Bytes>,
         row: u64,
         body: &Packed,
     ) -> Result<()> {
@@ -259,7 +259,7 @@ impl BlockWriter {
     }
 
     /// Writes out what there is.
-    pub(super) fn flush(&mut self, table: &mut redb::Table<'_, u64, t::Bytes>) -> Result<()> {
+    pub(super) fn flush(&mut self, table: &mut Table<'_, u64, t::Bytes>) -> Result<()> {
         let Some((_, ends)) = self.ends.split_last() else {
             return Ok(());
         };
@@ -399,7 +399,7 @@ pub(super) struct Held<'g> {
 impl<'g> Held<'g> {
     /// The block of a row: the last one of [`block_range`].
     pub(super) fn find(
-        mut range: redb::Range<'g, u64, t::Bytes>,
+        mut range: Range<'g, u64, t::Bytes>,
         row: u64,
         dictionary: impl FnOnce(u32) -> Result<Option<Arc<Dictionary>>>,
     ) -> Result<Held<'g>> {
@@ -431,7 +431,7 @@ impl<'g> Held<'g> {
 mod tests {
     use super::*;
     use crate::record::{put_number, put_string};
-    use redb::ReadableDatabase as _;
+    use crate::store::guarded::Database;
 
     /// Bodies as a feed has them: much alike, of many lengths.
     fn bodies(count: usize) -> Vec<Vec<u8>> {
@@ -451,9 +451,8 @@ mod tests {
 
     fn blocks(bodies: &[Vec<u8>], packer: &Packer) -> Vec<(u64, Vec<u8>)> {
         let backend = redb::backends::InMemoryBackend::new();
-        let database = redb::Database::builder()
-            .create_with_backend(backend)
-            .unwrap();
+        let create = || redb::Database::builder().create_with_backend(backend);
+        let database = Database::new(create).unwrap();
         let txn = database.begin_write().unwrap();
         {
             let mut table = txn.open_table(t::VERSIONS).unwrap();

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::field_changes::Origin;
 use super::format::{TableId, corrupt, seal, unseal};
 use crate::diff::FieldDiff;
 use crate::error::Result;
@@ -129,7 +130,16 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    /// What it shares with the other changes of its transaction.
+    pub(super) fn origin(&self) -> Origin {
+        Origin {
+            observed: self.observed,
+            cause: self.cause,
+            run: self.run,
+        }
+    }
+
+    pub(super) fn encode(&self, sequence: u64) -> Vec<u8> {
         let mut out = vec![self.operation as u8, self.cause as u8];
         put_u64(&mut out, self.run);
         put_u64(&mut out, u64::from(self.resource));
@@ -151,11 +161,11 @@ impl Entry {
             put_bytes(&mut out, change.previous.as_deref().unwrap_or_default());
             put_bytes(&mut out, change.new.as_deref().unwrap_or_default());
         }
-        seal(TableId::Changelog, out)
+        seal((TableId::Changelog, sequence), out)
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
-        let bytes = unseal(TableId::Changelog, bytes)?;
+    pub(super) fn decode(sequence: u64, bytes: &[u8]) -> Result<Self> {
+        let bytes = unseal((TableId::Changelog, sequence), bytes)?;
         Entry::parse(bytes).ok_or_else(|| corrupt(TableId::Changelog, "an entry that ends early"))
     }
 
@@ -225,7 +235,7 @@ pub struct Change {
     pub source_time: Option<Timestamp>,
     /// When the store observed it.
     pub observed: Timestamp,
-    /// The fields that changed: none for an insert, a deletion, a relisting without edits.
+    /// The fields that changed: none for an insert, a deletion, a relisting.
     pub fields: Vec<FieldChange>,
     /// The reason of a deletion, the text of a schema change; mostly empty.
     pub note: String,
@@ -311,6 +321,6 @@ mod tests {
             }],
             note: "why".into(),
         };
-        assert_eq!(Entry::decode(&entry.encode()).unwrap(), entry);
+        assert_eq!(Entry::decode(5, &entry.encode(5)).unwrap(), entry);
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::field_changes::{FieldEvent, FieldEvents, Origin, PRESENCE};
 use super::format::{TableId, corrupt, seal, unseal};
+use super::guarded::ReadableTable;
 use super::tables as t;
 use super::{Operation, Snapshot, Staged, WriteTxn, engine, pieces};
 use crate::column::{
@@ -24,6 +25,8 @@ use crate::schema::FieldId;
 pub(super) const ROW: u16 = u16::MAX;
 /// Which slots hold a current record.
 pub(super) const LIVE: u16 = u16::MAX - 1;
+/// Which fields have a segment, by segment: one that is not there is missing, or never was.
+const FIELDS: u16 = u16::MAX - 3;
 /// Fields whose columns are rewritten at once: what is stored of all of them is in memory.
 const FIELDS_AT_ONCE: usize = 32;
 /// Decoded columns a process keeps, in bytes.
@@ -191,11 +194,11 @@ pub(super) fn column_key(resource: u16, field: u16, number: u32) -> [u8; 8] {
 }
 
 /// A segment's stamp: the sequence of the transaction that wrote it, then the segment.
-pub(super) fn stamped(stamp: u64, segment: &[u8]) -> Vec<u8> {
+pub(super) fn stamped(key: [u8; 8], stamp: u64, segment: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(segment.len() + 12);
     out.extend_from_slice(&stamp.to_le_bytes());
     out.extend_from_slice(segment);
-    seal(TableId::Columns, out)
+    seal((TableId::Columns, key.as_slice()), out)
 }
 
 fn stamp_of(value: &[u8]) -> u64 {
@@ -205,8 +208,8 @@ fn stamp_of(value: &[u8]) -> u64 {
 }
 
 /// The segment of a stored value.
-pub(super) fn segment_of(value: &[u8]) -> Result<&[u8]> {
-    let bytes = unseal(TableId::Columns, value)?;
+pub(super) fn segment_of(key: [u8; 8], value: &[u8]) -> Result<&[u8]> {
+    let bytes = unseal((TableId::Columns, key.as_slice()), value)?;
     bytes
         .get(8..)
         .ok_or_else(|| corrupt(TableId::Columns, "a short segment"))
@@ -262,8 +265,9 @@ impl WriteTxn {
                 read_dictionary(&cells, resource, *field, &mut job.dictionary)?;
             }
             for segment in segments {
-                let old = pieces::read(&columns, column_key(resource, *field, *segment))?;
-                let old = old.map(|value| segment_of(&value).map(<[u8]>::to_vec));
+                let key = column_key(resource, *field, *segment);
+                let old = pieces::read(&columns, key)?;
+                let old = old.map(|value| segment_of(key, &value).map(<[u8]>::to_vec));
                 job.segments.push(SegmentJob {
                     segment: *segment,
                     old: old.transpose()?,
@@ -279,6 +283,7 @@ impl WriteTxn {
         let mut columns = self.txn.open_table(t::COLUMNS).map_err(engine)?;
         let mut cells = self.txn.open_table(t::COLUMN_CELLS).map_err(engine)?;
         let stamp = self.counters.sequence;
+        let mut written: BTreeMap<u32, Vec<u16>> = BTreeMap::new();
         for FieldDone {
             field,
             cells: new,
@@ -287,15 +292,26 @@ impl WriteTxn {
         {
             if let Some((first, chunk)) = new {
                 let first = u32::try_from(first).unwrap_or(u32::MAX);
-                let value = seal(TableId::ColumnCells, chunk);
                 let key = column_key(resource, field, first);
+                let value = seal((TableId::ColumnCells, key.as_slice()), chunk);
                 cells
                     .insert(key.as_slice(), value.as_slice())
                     .map_err(engine)?;
             }
             for (segment, bytes) in segments {
+                written.entry(segment).or_default().push(field);
                 let key = column_key(resource, field, segment);
-                pieces::write(&mut columns, key, &stamped(stamp, &bytes))?;
+                pieces::write(&mut columns, key, &stamped(key, stamp, &bytes))?;
+            }
+        }
+        for (segment, fields) in written {
+            let key = column_key(resource, FIELDS, segment);
+            let mut held = match pieces::read(&columns, key)? {
+                Some(value) => segment_of(key, &value)?.to_vec(),
+                None => Vec::new(),
+            };
+            if add_fields(&mut held, &fields) {
+                pieces::write(&mut columns, key, &stamped(key, stamp, &held))?;
             }
         }
         Ok(())
@@ -309,9 +325,10 @@ impl WriteTxn {
             let mask = match masks.entry(segment) {
                 std::collections::btree_map::Entry::Occupied(held) => held.into_mut(),
                 std::collections::btree_map::Entry::Vacant(free) => {
-                    let old = pieces::read(&columns, column_key(resource, LIVE, segment))?;
+                    let key = column_key(resource, LIVE, segment);
+                    let old = pieces::read(&columns, key)?;
                     free.insert(match old {
-                        Some(value) => mask_of(&value)?,
+                        Some(value) => mask_of(key, &value)?,
                         None => Mask::none(),
                     })
                 }
@@ -320,11 +337,32 @@ impl WriteTxn {
         }
         for (segment, mask) in masks {
             let key = column_key(resource, LIVE, segment);
-            let value = stamped(self.counters.sequence, &mask.encode());
+            let value = stamped(key, self.counters.sequence, &mask.encode());
             pieces::write(&mut columns, key, &value)?;
         }
         Ok(())
     }
+}
+
+/// Adds fields to a set, a bit each; whether any of them is new.
+pub(super) fn add_fields(set: &mut Vec<u8>, fields: &[u16]) -> bool {
+    let mut new = false;
+    for field in fields.iter().filter(|field| **field < FIELDS) {
+        let (at, bit) = (usize::from(*field) / 8, 1 << (field % 8));
+        if set.len() <= at {
+            set.resize(at + 1, 0);
+        }
+        if let Some(byte) = set.get_mut(at) {
+            new |= *byte & bit == 0;
+            *byte |= bit;
+        }
+    }
+    new
+}
+
+pub(super) fn has_field(set: &[u8], field: u16) -> bool {
+    let byte = set.get(usize::from(field) / 8).copied().unwrap_or(0);
+    field >= FIELDS || byte & (1 << (field % 8)) != 0
 }
 
 /// The slots a segment covers.
@@ -334,8 +372,8 @@ fn rows_of(covered: u32, segment: u32) -> usize {
     usize::try_from(left.min(u64::from(SEGMENT_ROWS))).unwrap_or(0)
 }
 
-pub(super) fn mask_of(value: &[u8]) -> Result<Mask> {
-    Mask::decode(segment_of(value)?).ok_or_else(unknown_segment)
+pub(super) fn mask_of(key: [u8; 8], value: &[u8]) -> Result<Mask> {
+    Mask::decode(segment_of(key, value)?).ok_or_else(unknown_segment)
 }
 
 /// The segments in which cells change, by field.
@@ -354,7 +392,7 @@ fn touched(runs: &[Run<'_>], changed: &BTreeMap<u16, Cells>) -> BTreeMap<u16, BT
 }
 
 pub(super) fn read_dictionary(
-    cells: &impl redb::ReadableTable<t::Bytes, t::Bytes>,
+    cells: &impl ReadableTable<t::Bytes, t::Bytes>,
     resource: u16,
     field: u16,
     into: &mut Dictionary,
@@ -367,8 +405,12 @@ pub(super) fn read_dictionary(
         .range(start.as_slice()..=end.as_slice())
         .map_err(engine)?
     {
-        let chunk = chunk.map_err(engine)?.1;
-        let bytes = unseal(TableId::ColumnCells, chunk.value())?;
+        let (key, chunk) = chunk.map_err(engine)?;
+        let bytes = unseal((TableId::ColumnCells, key.value()), chunk.value())?;
+        let first = key.value().last_chunk().map(|n| u32::from_be_bytes(*n));
+        if first.map(|n| n as usize) != Some(into.len()) {
+            return Err(corrupt(TableId::ColumnCells, "a chunk is missing"));
+        }
         into.extend(bytes)
             .ok_or_else(|| corrupt(TableId::ColumnCells, "a chunk that ends early"))?;
     }
@@ -433,6 +475,9 @@ pub(super) struct ColumnCache {
     held: Mutex<Held>,
 }
 
+/// By segment: the fields that have one.
+type SegmentFields = Arc<Vec<Vec<u8>>>;
+
 /// How often a column is asked for a few rows before it is read.
 const MISSES: u32 = 16;
 /// The most slots of a resource whose columns are read for a few rows.
@@ -444,6 +489,7 @@ const INDEXED_CELLS: usize = 4_096;
 struct Held {
     columns: HashMap<(u16, u16), HeldColumn>,
     live: HashMap<u16, (u64, Arc<Vec<Mask>>)>,
+    fields: HashMap<u16, (u64, SegmentFields)>,
     /// How often a column that is not held would have been of use for a few rows.
     missed: HashMap<(u16, u16), u32>,
     clock: u64,
@@ -585,20 +631,31 @@ impl Snapshot {
             }
             Ok(())
         })?;
+        let there = |at: usize| out.stamps.get(at).is_some_and(|stamp| *stamp != 0);
+        for (at, fields) in self.segment_fields(resource)?.iter().enumerate() {
+            if has_field(fields, field) != there(at) {
+                return Err(corrupt(TableId::Columns, "a segment is missing"));
+            }
+        }
         if !fresh.is_empty() {
             let read = on_all_cores(fresh, |(at, value)| -> Result<(usize, Arc<Segment>)> {
-                let segment = Segment::decode(segment_of(&value)?).ok_or_else(unknown_segment)?;
+                let number = u32::try_from(at).unwrap_or(u32::MAX);
+                let bytes = segment_of(column_key(resource, field, number), &value)?;
+                let segment = Segment::decode(bytes).ok_or_else(unknown_segment)?;
                 Ok((at, Arc::new(segment)))
             });
+            let cells = self.txn.open_table(t::COLUMN_CELLS).map_err(engine)?;
+            let mut dictionary = Dictionary::default();
+            read_dictionary(&cells, resource, field, &mut dictionary)?;
             for one in read {
                 let (at, segment) = one?;
+                if segment.codes() > dictionary.codes() {
+                    return Err(corrupt(TableId::ColumnCells, "the last chunk is missing"));
+                }
                 if let Some(own) = out.segments.get_mut(at) {
                     *own = Some(segment);
                 }
             }
-            let cells = self.txn.open_table(t::COLUMN_CELLS).map_err(engine)?;
-            let mut dictionary = Dictionary::default();
-            read_dictionary(&cells, resource, field, &mut dictionary)?;
             if dictionary.len() <= INDEXED_CELLS {
                 dictionary.index();
             }
@@ -617,11 +674,11 @@ impl Snapshot {
         number: u32,
     ) -> Result<Option<Segment>> {
         let table = self.txn.open_table(t::COLUMNS).map_err(engine)?;
-        let stored = pieces::read(&table, column_key(resource, field.0, number))?;
-        let Some(value) = stored else {
+        let key = column_key(resource, field.0, number);
+        let Some(value) = pieces::read(&table, key)? else {
             return Ok(None);
         };
-        let segment = Segment::decode(segment_of(&value)?).ok_or_else(unknown_segment)?;
+        let segment = Segment::decode(segment_of(key, &value)?).ok_or_else(unknown_segment)?;
         Ok(Some(segment))
     }
 
@@ -648,6 +705,36 @@ impl Snapshot {
         Ok(dictionary)
     }
 
+    /// The fields that have a segment, by segment.
+    fn segment_fields(&self, resource: u16) -> Result<SegmentFields> {
+        let lock = || {
+            let held = self.cache.held.lock();
+            held.unwrap_or_else(PoisonError::into_inner)
+        };
+        let held = lock().fields.get(&resource).cloned();
+        if let Some((_, fields)) = held.filter(|(sequence, _)| *sequence == self.sequence()) {
+            return Ok(fields);
+        }
+        let table = self.txn.open_table(t::COLUMNS).map_err(engine)?;
+        let mut out = Vec::new();
+        for segment in 0..self.slots(resource).div_ceil(SEGMENT_ROWS) {
+            let key = column_key(resource, FIELDS, segment);
+            out.push(match pieces::read(&table, key)? {
+                Some(value) => segment_of(key, &value)?.to_vec(),
+                None => {
+                    return Err(corrupt(
+                        TableId::Columns,
+                        "which fields there are is missing",
+                    ));
+                }
+            });
+        }
+        let out = Arc::new(out);
+        let own = (self.sequence(), Arc::clone(&out));
+        lock().fields.insert(resource, own);
+        Ok(out)
+    }
+
     /// Which slots hold a current record, by segment.
     pub(crate) fn live(&self, resource: u16) -> Result<Arc<Vec<Mask>>> {
         let held = |cache: &ColumnCache| {
@@ -663,9 +750,16 @@ impl Snapshot {
         for segment in 0..self.slots(resource).div_ceil(SEGMENT_ROWS) {
             let key = column_key(resource, LIVE, segment);
             out.push(match pieces::read(&table, key)? {
-                Some(value) => mask_of(&value)?,
-                None => Mask::none(),
+                Some(value) => mask_of(key, &value)?,
+                None => return Err(corrupt(TableId::Columns, "which records live is missing")),
             });
+        }
+        let live = self.counters.live.get(usize::from(resource)).copied();
+        if out.iter().map(Mask::count).sum::<u64>() != live.unwrap_or(0) {
+            return Err(corrupt(
+                TableId::Columns,
+                "not as many records live as there should",
+            ));
         }
         let out = Arc::new(out);
         let mut held = self

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use super::columns::{add_fields, has_field};
 use super::format::{TableId, corrupt, seal, unseal};
+use super::guarded::{ReadOnlyTable, ReadableTable as _, Table};
 use super::tables as t;
 use super::{Cause, Operation, Snapshot, WriteTxn, engine};
 use crate::error::{Error, Result};
@@ -14,6 +16,8 @@ use crate::value::Timestamp;
 
 /// Whole records that come and go.
 pub(super) const PRESENCE: u16 = u16::MAX - 2;
+/// Which fields have changes at all.
+const CHANGED: u16 = u16::MAX - 4;
 /// An entry's chunk is closed when it has so many bytes: redb doubles what is just over 2^n.
 const CHUNK_BYTES: usize = 15_900;
 
@@ -195,13 +199,77 @@ pub(crate) fn ends_early() -> Error {
     corrupt(TableId::FieldChanges, "a chunk that ends early")
 }
 
+/// The set of fields that have changes.
+fn changed_of(key: &[u8], value: &[u8]) -> Result<Vec<u8>> {
+    unseal((TableId::FieldChanges, key), value).map(<[u8]>::to_vec)
+}
+
+fn a_chunk_is_missing() -> Error {
+    corrupt(TableId::FieldChanges, "a chunk is missing")
+}
+
+/// Where the chunks of a field end, by the entry behind them.
+fn end_of(key: &[u8], value: &[u8]) -> Result<u64> {
+    let bytes = unseal((TableId::FieldChanges, key), value)?;
+    let last = bytes.first_chunk().ok_or_else(ends_early)?;
+    Ok(u64::from_le_bytes(*last))
+}
+
+/// The field of a chunk's key, and its last sequence; `None` when it is no chunk's.
+pub(super) fn chunk_key(key: &[u8]) -> Option<(u16, u64)> {
+    let field = u16::from_be_bytes(*key.get(2..)?.first_chunk()?);
+    let last = u64::from_be_bytes(*key.last_chunk()?);
+    (field != CHANGED).then_some((field, last))
+}
+
+/// Where the chunk before ended, and the chunk.
+pub(super) fn chunk_of<'v>(key: &[u8], value: &'v [u8]) -> Result<(u64, &'v [u8])> {
+    let bytes = unseal((TableId::FieldChanges, key), value)?;
+    let (before, chunk) = bytes.split_first_chunk().ok_or_else(ends_early)?;
+    Ok((u64::from_le_bytes(*before), chunk))
+}
+
+/// Stores a chunk, with where the one before it ended; an empty one behind all of them.
+pub(super) fn put_chunk(
+    table: &mut Table<'_, t::Bytes, t::Bytes>,
+    key: &[u8],
+    before: u64,
+    chunk: &[u8],
+) -> Result<()> {
+    let value = [before.to_le_bytes().as_slice(), chunk].concat();
+    let value = seal((TableId::FieldChanges, key), value);
+    table.insert(key, value.as_slice()).map_err(engine)?;
+    Ok(())
+}
+
 impl WriteTxn {
     pub(super) fn flush_events(&self, events: FieldEvents) -> Result<()> {
         if events.fields.is_empty() {
             return Ok(());
         }
         let mut table = self.txn.open_table(t::FIELD_CHANGES).map_err(engine)?;
+        let mut changed: BTreeMap<u16, Vec<u16>> = BTreeMap::new();
+        for (resource, field) in events.fields.keys() {
+            changed.entry(*resource).or_default().push(*field);
+        }
+        for (resource, fields) in changed {
+            let key = event_key(resource, CHANGED, u64::MAX);
+            let held = table.get(key.as_slice()).map_err(engine)?;
+            let held = held.map(|v| changed_of(&key, v.value())).transpose()?;
+            let (is_new, mut set) = (held.is_none(), held.unwrap_or_default());
+            if add_fields(&mut set, &fields) || is_new {
+                let value = seal((TableId::FieldChanges, key.as_slice()), set);
+                table
+                    .insert(key.as_slice(), value.as_slice())
+                    .map_err(engine)?;
+            }
+        }
         for ((resource, field), list) in events.fields {
+            let end_key = event_key(resource, field, u64::MAX);
+            let mut ended = match table.get(end_key.as_slice()).map_err(engine)? {
+                Some(value) => end_of(&end_key, value.value())?,
+                None => 0,
+            };
             let mut chunk = Vec::new();
             let mut last = 0;
             let mut waiting = list.iter().peekable();
@@ -217,12 +285,11 @@ impl WriteTxn {
                     // Named by its last sequence: a range from any moment begins with the chunk
                     // that holds it.
                     let key = event_key(resource, field, last);
-                    let value = seal(TableId::FieldChanges, std::mem::take(&mut chunk));
-                    table
-                        .insert(key.as_slice(), value.as_slice())
-                        .map_err(engine)?;
+                    put_chunk(&mut table, &key, ended, &std::mem::take(&mut chunk))?;
+                    ended = last;
                 }
             }
+            put_chunk(&mut table, &end_key, ended, &[])?;
         }
         Ok(())
     }
@@ -255,16 +322,52 @@ impl Snapshot {
         let table = self.txn.open_table(t::FIELD_CHANGES).map_err(engine)?;
         let start = event_key(resource, field, after.saturating_add(1));
         let end = event_key(resource, field, u64::MAX);
+        // Each chunk says where the one before it ended, the last entry where they all end.
+        let mut before: Option<u64> = None;
+        let (mut ended, mut any) = (true, false);
         for entry in table
             .range(start.as_slice()..=end.as_slice())
             .map_err(engine)?
         {
-            let value = entry.map_err(engine)?.1;
-            if !visit(unseal(TableId::FieldChanges, value.value())?)? {
+            let (key, value) = entry.map_err(engine)?;
+            let bytes = unseal((TableId::FieldChanges, key.value()), value.value())?;
+            let (previous, chunk) = bytes.split_first_chunk().ok_or_else(ends_early)?;
+            let previous = u64::from_le_bytes(*previous);
+            any = true;
+            // Where it is the first, none that is asked for may have come before it.
+            if before.map_or(previous > after, |before| before != previous) {
+                return Err(a_chunk_is_missing());
+            }
+            ended = chunk.is_empty();
+            if ended {
                 break;
             }
+            before = key
+                .value()
+                .last_chunk()
+                .map(|last| u64::from_be_bytes(*last));
+            if !visit(chunk)? {
+                return Ok(());
+            }
+        }
+        if !ended || !any && self.has_changes(resource, field, &table)? {
+            return Err(a_chunk_is_missing());
         }
         Ok(())
+    }
+
+    /// Whether a field has changes, as was noted when it got them.
+    fn has_changes(
+        &self,
+        resource: u16,
+        field: u16,
+        table: &ReadOnlyTable<t::Bytes, t::Bytes>,
+    ) -> Result<bool> {
+        let key = event_key(resource, CHANGED, u64::MAX);
+        match table.get(key.as_slice()).map_err(engine)? {
+            Some(value) => Ok(has_field(&changed_of(&key, value.value())?, field)),
+            None => Ok(self.slots(resource) > 0),
+        }
     }
 
     /// Calls `visit` with the comings and goings of records after a sequence, oldest first.

@@ -28,7 +28,8 @@ pub(crate) struct Head {
 const NO_TIME: i64 = i64::MIN;
 
 impl Head {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The stored form, under a key of the table.
+    pub(crate) fn encode(&self, key: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(68);
         out.extend_from_slice(&self.slot.to_le_bytes());
         out.extend_from_slice(&self.row.to_le_bytes());
@@ -38,11 +39,11 @@ impl Head {
         out.extend_from_slice(&self.source_time.map_or(NO_TIME, |t| t.0).to_le_bytes());
         out.extend_from_slice(&self.epoch.to_le_bytes());
         out.push(u8::from(self.deleted));
-        seal(TableId::Heads, out)
+        seal((TableId::Heads, key), out)
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
-        let bytes = unseal(TableId::Heads, bytes)?;
+    pub(crate) fn decode(key: &[u8], bytes: &[u8]) -> Result<Self> {
+        let bytes = unseal((TableId::Heads, key), bytes)?;
         Head::parse(bytes).ok_or_else(|| corrupt(TableId::Heads, "a short head"))
     }
 

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 
 use super::format::{TableId, decode, encode};
+use super::guarded::ReadableTable as _;
 use super::tables as t;
 use super::{Snapshot, WriteTxn, engine};
 use crate::column::Values;
@@ -148,13 +148,26 @@ impl Snapshot {
         Ok(field.is_some_and(|field| declared.holds(&resource.name, &field.name)))
     }
 
+    /// Copies what was declared into another store.
+    pub(super) fn copy_indexes(&self, to: &WriteTxn) -> Result<()> {
+        let Ok(declared) = self.declared_indexes() else {
+            // Then those there are by default are there again.
+            return Ok(());
+        };
+        let value = encode((TableId::Meta, META_INDEXES), declared)?;
+        let mut meta = to.txn.open_table(t::META).map_err(engine)?;
+        meta.insert(META_INDEXES, value.as_slice())
+            .map_err(engine)?;
+        Ok(())
+    }
+
     fn declared_indexes(&self) -> Result<&Indexes> {
         if let Some(read) = self.indexes.get() {
             return Ok(read);
         }
         let meta = self.txn.open_table(t::META).map_err(engine)?;
         let read = match meta.get(META_INDEXES).map_err(engine)? {
-            Some(value) => decode(TableId::Meta, value.value())?,
+            Some(value) => decode((TableId::Meta, META_INDEXES), value.value())?,
             None => Indexes::default(),
         };
         Ok(self.indexes.get_or_init(|| read))
@@ -174,7 +187,7 @@ impl WriteTxn {
         }
         let mut meta = self.txn.open_table(t::META).map_err(engine)?;
         let mut declared = match meta.get(META_INDEXES).map_err(engine)? {
-            Some(value) => decode(TableId::Meta, value.value())?,
+            Some(value) => decode((TableId::Meta, META_INDEXES), value.value())?,
             None => Indexes::default(),
         };
         if declared.holds(resource, field) == indexed {
@@ -186,7 +199,7 @@ impl WriteTxn {
         } else {
             own.insert(field.to_owned(), indexed);
         }
-        let value = encode(TableId::Meta, &declared)?;
+        let value = encode((TableId::Meta, META_INDEXES), &declared)?;
         meta.insert(META_INDEXES, value.as_slice())
             .map_err(engine)?;
         Ok(true)

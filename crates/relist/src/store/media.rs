@@ -7,10 +7,11 @@
 //!
 //! These tables came after the first stores: one that lacks them has no media.
 
-use redb::{ReadableTable as _, TableError};
+use redb::TableError;
 use serde::{Deserialize, Serialize};
 
 use super::format::{TableId, corrupt, decode, decode_grown, encode};
+use super::guarded::{ReadOnlyTable, ReadableTable};
 use super::tables as t;
 use super::{Snapshot, WriteTxn, engine};
 use crate::error::Result;
@@ -175,7 +176,7 @@ impl WriteTxn {
         let table = self.txn.open_table(t::MEDIA).map_err(engine)?;
         let found = table.get(place.0.as_slice()).map_err(engine)?;
         found
-            .map(|bytes| decode_grown(TableId::Media, bytes.value()))
+            .map(|bytes| decode_grown((TableId::Media, place.0.as_slice()), bytes.value()))
             .transpose()
     }
 
@@ -187,7 +188,7 @@ impl WriteTxn {
             return Ok(());
         }
         self.unlink_media(place, before.as_ref())?;
-        let value = encode(TableId::Media, entry)?;
+        let value = encode((TableId::Media, place.0.as_slice()), entry)?;
         let mut table = self.txn.open_table(t::MEDIA).map_err(engine)?;
         table
             .insert(place.0.as_slice(), value.as_slice())
@@ -240,13 +241,13 @@ impl WriteTxn {
         let owner = MediaPlace::owner_hash(resource, record);
         let found = table.get(owner.as_slice()).map_err(engine)?;
         found
-            .map(|bytes| decode(TableId::MediaLists, bytes.value()))
+            .map(|bytes| decode((TableId::MediaLists, owner.as_slice()), bytes.value()))
             .transpose()
     }
 
     pub(crate) fn put_media_list(&mut self, list: &MediaList) -> Result<()> {
         let owner = MediaPlace::owner_hash(&list.resource, &list.record_key);
-        let value = encode(TableId::MediaLists, list)?;
+        let value = encode((TableId::MediaLists, owner.as_slice()), list)?;
         let mut table = self.txn.open_table(t::MEDIA_LISTS).map_err(engine)?;
         table
             .insert(owner.as_slice(), value.as_slice())
@@ -273,7 +274,7 @@ impl WriteTxn {
 
     /// Remembers up to which change the media follow the records.
     pub(crate) fn set_media_sequence(&mut self, sequence: u64) -> Result<()> {
-        let value = encode(TableId::Meta, &sequence)?;
+        let value = encode((TableId::Meta, META_SEQUENCE), &sequence)?;
         let mut meta = self.txn.open_table(t::META).map_err(engine)?;
         meta.insert(META_SEQUENCE, value.as_slice())
             .map_err(engine)?;
@@ -282,7 +283,7 @@ impl WriteTxn {
 }
 
 fn owned(
-    table: &impl redb::ReadableTable<t::Bytes, t::Bytes>,
+    table: &impl ReadableTable<t::Bytes, t::Bytes>,
     resource: &str,
     record: &Key,
 ) -> Result<Vec<MediaEntry>> {
@@ -292,7 +293,10 @@ fn owned(
         .range(start.as_slice()..=end.as_slice())
         .map_err(engine)?;
     range
-        .map(|row| decode_grown(TableId::Media, row.map_err(engine)?.1.value()))
+        .map(|row| {
+            let (key, value) = row.map_err(engine)?;
+            decode_grown((TableId::Media, key.value()), value.value())
+        })
         .collect()
 }
 
@@ -301,7 +305,7 @@ impl Snapshot {
     fn media_table<V: redb::Value + 'static>(
         &self,
         table: redb::TableDefinition<'static, t::Bytes, V>,
-    ) -> Result<Option<redb::ReadOnlyTable<t::Bytes, V>>> {
+    ) -> Result<Option<ReadOnlyTable<t::Bytes, V>>> {
         match self.txn.open_table(table) {
             Ok(table) => Ok(Some(table)),
             Err(TableError::TableDoesNotExist(_)) => Ok(None),
@@ -314,7 +318,7 @@ impl Snapshot {
         let meta = self.txn.open_table(t::META).map_err(engine)?;
         let found = meta.get(META_SEQUENCE).map_err(engine)?;
         found
-            .map(|bytes| decode(TableId::Meta, bytes.value()))
+            .map(|bytes| decode((TableId::Meta, META_SEQUENCE), bytes.value()))
             .transpose()
     }
 
@@ -332,8 +336,8 @@ impl Snapshot {
             return Ok(());
         };
         for row in table.range::<&[u8]>(..).map_err(engine)? {
-            let (_, value) = row.map_err(engine)?;
-            if !visit(decode_grown(TableId::Media, value.value())?)? {
+            let (key, value) = row.map_err(engine)?;
+            if !visit(decode_grown((TableId::Media, key.value()), value.value())?)? {
                 break;
             }
         }
@@ -346,8 +350,8 @@ impl Snapshot {
             return Ok(());
         };
         for row in table.range::<&[u8]>(..).map_err(engine)? {
-            let (_, value) = row.map_err(engine)?;
-            if !visit(decode(TableId::MediaLists, value.value())?)? {
+            let (key, value) = row.map_err(engine)?;
+            if !visit(decode((TableId::MediaLists, key.value()), value.value())?)? {
                 break;
             }
         }
@@ -394,7 +398,7 @@ impl Snapshot {
             let place = key.value().get(1..).unwrap_or_default();
             let found = media.get(place).map_err(engine)?;
             let bytes = found.ok_or_else(|| corrupt(TableId::Media, "an entry is missing"))?;
-            out.push(decode_grown(TableId::Media, bytes.value())?);
+            out.push(decode_grown((TableId::Media, place), bytes.value())?);
         }
         Ok(out)
     }
@@ -423,11 +427,12 @@ impl Snapshot {
             .take(most)
         {
             let (key, _) = row.map_err(engine)?;
-            let found = lists.get(key.value().get(1..).unwrap_or_default());
+            let owner = key.value().get(1..).unwrap_or_default();
+            let found = lists.get(owner);
             let bytes = found
                 .map_err(engine)?
                 .ok_or_else(|| corrupt(TableId::MediaLists, "an entry is missing"))?;
-            out.push(decode(TableId::MediaLists, bytes.value())?);
+            out.push(decode((TableId::MediaLists, owner), bytes.value())?);
         }
         Ok(out)
     }

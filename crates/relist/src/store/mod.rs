@@ -2,7 +2,7 @@
 //!
 //! Everything of a batch goes into one transaction: what it changed and how far it came are durable
 //! together or not at all. Rows are append-only, so a version is history the moment the next one
-//! is written. **Only this module names redb.**
+//! is written. **Only this module names redb**, and calls it through [`guarded`] alone.
 //!
 //! One process writes; any number may read beside it.
 
@@ -11,15 +11,20 @@ mod bodies;
 mod catalog;
 mod changelog;
 mod columns;
+mod disk;
 mod field_changes;
 mod format;
+mod guarded;
 mod head;
+mod holder;
 mod indexes;
 mod media;
+mod moments;
 mod past;
 mod pieces;
 mod prune;
 mod purge;
+mod repair;
 mod report;
 mod rewrite;
 mod scrub;
@@ -35,7 +40,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use redb::{ConcurrencyMode, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase};
+use redb::ConcurrencyMode;
 use serde::{Deserialize, Serialize};
 
 pub use backup::{CopyOptions, CopyReport};
@@ -43,13 +48,16 @@ pub(crate) use bodies::{Packed, Packer};
 pub(crate) use catalog::{Catalog, MAX_FIELDS, share, wider};
 pub use changelog::{Cause, Change, FieldChange, Operation};
 pub(crate) use columns::Column;
+pub use disk::Disk;
 pub(crate) use field_changes::{EventRef, Origin, each_event, ends_early};
+pub use guarded::panic_becomes_error;
 pub(crate) use head::Head;
 pub use indexes::{Index, IndexKind};
 pub(crate) use media::MediaPlace;
 pub use media::{HeldFile, MediaEntry, MediaItem, MediaKind, MediaList, MediaState};
 pub use prune::PruneReport;
 pub use purge::{PurgeReport, Scope};
+pub use repair::Repaired;
 pub use report::{
     Checkpoint, Misfit, Outcome, Position, QUARANTINE_BYTES, Quarantined, RunKind, RunReport,
     SyncState, Tombstone, Walk, WalkPosition,
@@ -63,7 +71,8 @@ pub use write::{DeleteOutcome, WriteTxn};
 use crate::error::{Error, Result, StorageError};
 use crate::value::Timestamp;
 use bodies::Dictionaries;
-use format::{FORMAT, FORMAT_OLDEST};
+pub use format::{FORMAT, FORMAT_OLDEST};
+use guarded::{Database, ReadOnlyDatabase, ReadTransaction};
 
 /// Memory redb may use for pages: it bounds the process, the operating system caches the rest.
 const CACHE_BYTES: usize = 128 << 20;
@@ -77,6 +86,8 @@ static CREATED: AtomicU64 = AtomicU64::new(0);
 pub struct Store {
     opened: Mutex<Opened>,
     path: PathBuf,
+    /// What it is on, when that is no file.
+    disk: Option<Arc<dyn Disk>>,
     /// The last catalog read, by the sequence number of its change.
     catalog: Mutex<Option<(u64, SharedCatalog)>>,
     /// Columns as snapshots read them.
@@ -100,8 +111,12 @@ pub(crate) struct SharedCatalog {
 }
 
 /// The open file. Snapshots share it: one may outlive its store.
-pub(crate) enum Engine {
-    Writer(Database),
+enum Engine {
+    /// The note goes before the lock does: no other process has left its own by then.
+    Writer {
+        note: Option<Arc<holder::Holder>>,
+        database: Database,
+    },
     Reader(ReadOnlyDatabase),
 }
 
@@ -155,11 +170,7 @@ impl Store {
             ));
         }
         backup::remove_left(path);
-        // A name of its own: another process may be creating a store here at this moment.
-        let number = CREATED.fetch_add(1, Ordering::Relaxed);
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(format!(".new-{}-{number}", std::process::id()));
-        let temporary = PathBuf::from(temporary);
+        let temporary = temporary_name(path);
         let made = make(&temporary, path, created);
         // Linked to its place or a failure: the temporary name has no use any more.
         let removed = std::fs::remove_file(&temporary);
@@ -186,10 +197,19 @@ impl Store {
         let opened = open_same(path, || {
             let mut builder = builder();
             let builder = builder.set_cache_size(WRITER_CACHE_BYTES);
-            let database = builder.open(path).map_err(engine)?;
-            Ok(Engine::Writer(database))
+            let database = Database::new(|| builder.open(path));
+            let database = database.map_err(|error| match engine(error) {
+                Error::Locked { .. } => Error::Locked {
+                    pid: holder::holder_of(path),
+                },
+                other => other,
+            })?;
+            Ok(Engine::Writer {
+                note: Some(Arc::new(holder::Holder::leave(path))),
+                database,
+            })
         })?;
-        Store::start(opened, path)
+        Store::start(opened, path, None)
     }
 
     /// Opens a store for reading, also while another process writes to it.
@@ -199,27 +219,72 @@ impl Store {
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
         check_magic(path)?;
-        Store::start(open_reader(path)?, path)
+        Store::start(open_reader(path)?, path, None)
     }
 
-    fn start(opened: Opened, path: &Path) -> Result<Store> {
+    /// Creates a store on an empty disk of the caller's own.
+    ///
+    /// This is not done at once, as [`create`](Store::create) is: after a crash before it came
+    /// back, begin with an empty disk again.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the disk is not empty, [`Error::Storage`] when it fails.
+    pub fn create_on(disk: Arc<dyn Disk>, created: Timestamp) -> Result<Store> {
+        let len = disk.len();
+        if len.map_err(|e| io_error(Path::new(ON_DISK), "cannot look at", e))? > 0 {
+            return Err(Error::Usage(
+                "the disk for a new store holds something".to_owned(),
+            ));
+        }
+        initialise(&on_disk(&disk).map_err(engine)?, created)?;
+        Store::open_on(disk)
+    }
+
+    /// Opens a store on a disk of the caller's own, for reading and writing.
+    ///
+    /// # Errors
+    /// As [`open`](Store::open), but that nobody keeps two from using one disk.
+    pub fn open_on(disk: Arc<dyn Disk>) -> Result<Store> {
+        let mut magic = [0; 4];
+        let read = disk.read(0, &mut magic);
+        read.map_err(|e| io_error(Path::new(ON_DISK), "cannot read", e))?;
+        is_magic(&magic, Path::new(ON_DISK))?;
+        let database = on_disk(&disk).map_err(engine)?;
+        let engine = Arc::new(Engine::Writer {
+            note: None,
+            database,
+        });
+        Store::start(
+            Opened { engine, file: None },
+            Path::new(ON_DISK),
+            Some(disk),
+        )
+    }
+
+    fn start(opened: Opened, path: &Path, disk: Option<Arc<dyn Disk>>) -> Result<Store> {
         let store = Store {
             opened: Mutex::new(opened),
             path: path.to_owned(),
+            disk,
             catalog: Mutex::new(None),
             columns: Arc::default(),
             dictionaries: Dictionaries::default(),
         };
         let txn = store.begin_read()?;
         let birth = snapshot::birth(&txn)?;
-        if birth.oldest_reader > FORMAT || birth.format < FORMAT_OLDEST {
-            return Err(Error::Format {
-                reason: format!(
-                    "{} is of format {}, this build reads {FORMAT_OLDEST} to {FORMAT}",
-                    path.display(),
-                    birth.format
-                ),
-            });
+        let (name, format) = (path.display(), birth.format);
+        if birth.oldest_reader > FORMAT || format < FORMAT_OLDEST {
+            let reason = format!(
+                "{name} is of format {format}, this build reads {FORMAT_OLDEST} to {FORMAT}"
+            );
+            return Err(Error::Format { reason });
+        }
+        // A later writer keeps what this build does not know of.
+        if format > FORMAT && matches!(*store.engine()?, Engine::Writer { .. }) {
+            let reason = format!(
+                "{name} is of format {format}: this build, of {FORMAT}, may read it and not write"
+            );
+            return Err(Error::Format { reason });
         }
         Ok(store)
     }
@@ -251,7 +316,7 @@ impl Store {
     /// [`Error::Usage`] when the store was opened for reading.
     pub fn begin_write(&self, observed: Timestamp) -> Result<WriteTxn> {
         let engine = self.engine()?;
-        let Engine::Writer(database) = engine.as_ref() else {
+        let Engine::Writer { database, .. } = engine.as_ref() else {
             return Err(Error::Usage(
                 "the store was opened for reading only".to_owned(),
             ));
@@ -270,7 +335,7 @@ impl Store {
                 "a snapshot of the store is still held".to_owned(),
             ));
         };
-        let Engine::Writer(database) = engine_of_one else {
+        let Engine::Writer { database, .. } = engine_of_one else {
             return Err(Error::Usage(
                 "the store was opened for reading only".to_owned(),
             ));
@@ -292,20 +357,23 @@ impl Store {
     /// # Errors
     /// [`Error::Usage`] when opened for reading, or while a snapshot is held.
     pub fn compact(&mut self) -> Result<u64> {
-        let path = self.path.clone();
-        let size = || {
-            let meta = std::fs::metadata(&path);
-            meta.map(|m| m.len())
-                .map_err(|e| io_error(&path, "cannot look at", e))
-        };
-        let before = size()?;
-        let Some(Engine::Writer(database)) = Arc::get_mut(self.engine_mut()) else {
+        let before = self.size()?;
+        let Some(Engine::Writer { database, .. }) = Arc::get_mut(self.engine_mut()) else {
             return Err(Error::Usage(
                 "the store was opened for reading only, or a snapshot of it is held".to_owned(),
             ));
         };
         while database.compact().map_err(engine)? {}
-        Ok(before.saturating_sub(size()?))
+        Ok(before.saturating_sub(self.size()?))
+    }
+
+    /// How many bytes the file has.
+    fn size(&self) -> Result<u64> {
+        let size = match &self.disk {
+            Some(disk) => disk.len(),
+            None => std::fs::metadata(&self.path).map(|file| file.len()),
+        };
+        size.map_err(|e| io_error(&self.path, "cannot look at", e))
     }
 
     fn begin_read(&self) -> Result<ReadTransaction> {
@@ -357,7 +425,7 @@ impl Store {
 impl Engine {
     fn begin_read(&self) -> Result<ReadTransaction> {
         match self {
-            Engine::Writer(database) => database.begin_read().map_err(engine),
+            Engine::Writer { database, .. } => database.begin_read().map_err(engine),
             Engine::Reader(database) => database.begin_read().map_err(engine),
         }
     }
@@ -365,11 +433,12 @@ impl Engine {
 
 fn open_reader(path: &Path) -> Result<Opened> {
     open_same(path, || {
-        let database = match builder().open_read_only(path) {
+        let open = || ReadOnlyDatabase::new(|| builder().open_read_only(path));
+        let database = match open() {
             // The last writer was killed: only an open for writing may put the file in order.
             Err(redb::DatabaseError::RepairAborted) => {
-                drop(Store::open(path)?);
-                builder().open_read_only(path)
+                drop(Database::new(|| builder().open(path)).map_err(engine)?);
+                open()
             }
             other => other,
         };
@@ -400,19 +469,46 @@ impl std::fmt::Debug for Store {
     }
 }
 
+/// A name of its own beside a file: another process may be making one at this moment, too.
+fn temporary_name(path: &Path) -> PathBuf {
+    let number = CREATED.fetch_add(1, Ordering::Relaxed);
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".new-{}-{number}", std::process::id()));
+    PathBuf::from(temporary)
+}
+
+/// Makes an empty store, whole and durable.
+fn make_at(path: &Path, created: Timestamp) -> Result<File> {
+    let file = create_private(path).map_err(|e| io_error(path, "cannot create", e))?;
+    let database = Database::new(|| builder().create(path)).map_err(engine)?;
+    initialise(&database, created)?;
+    database.close().map_err(engine)?;
+    let synced = file.sync_all();
+    synced.map_err(|e| io_error(path, "cannot sync", e))?;
+    Ok(file)
+}
+
+/// Puts a file in the place of another, which is kept under the name that is returned.
+fn exchange(temporary: &Path, path: &Path) -> Result<PathBuf> {
+    let mut number = 1;
+    let kept = loop {
+        let mut kept = path.as_os_str().to_owned();
+        kept.push(format!(".damaged-{number}"));
+        let kept = PathBuf::from(kept);
+        match std::fs::hard_link(path, &kept) {
+            Ok(()) => break kept,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            Err(e) => return Err(io_error(&kept, "cannot keep the damaged file as", e)),
+        }
+    };
+    std::fs::rename(temporary, path).map_err(|e| io_error(path, "cannot replace", e))?;
+    sync_parent(path).map_err(|e| io_error(path, "cannot sync the folder of", e))?;
+    Ok(kept)
+}
+
 /// Makes a store under a temporary name, whole and durable, and gives it its own name.
 fn make(temporary: &Path, path: &Path, created: Timestamp) -> Result<()> {
-    let file = create_private(temporary).map_err(|e| io_error(path, "cannot create", e))?;
-    let database = builder().create(temporary).map_err(engine)?;
-    let birth = Birth {
-        format: FORMAT,
-        oldest_reader: FORMAT,
-        created,
-    };
-    write::initialise(&database, &birth)?;
-    database.close().map_err(engine)?;
-    file.sync_all()
-        .map_err(|e| io_error(temporary, "cannot sync", e))?;
+    make_at(temporary, created)?;
     link(temporary, path).map_err(|e| io_error(path, "cannot create", e))
 }
 
@@ -426,8 +522,30 @@ fn link(temporary: &Path, path: &Path) -> io::Result<()> {
     })
 }
 
+/// What every store begins with.
+fn initialise(database: &Database, created: Timestamp) -> Result<()> {
+    let birth = Birth {
+        format: FORMAT,
+        oldest_reader: FORMAT,
+        created,
+    };
+    write::initialise(database, &birth)
+}
+
+/// The name that messages give to a store that is in no file.
+const ON_DISK: &str = "(a disk)";
+
+fn on_disk(disk: &Arc<dyn Disk>) -> std::result::Result<Database, redb::DatabaseError> {
+    let backend = disk::Backend(Arc::clone(disk));
+    Database::new(|| {
+        redb::Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(backend)
+    })
+}
+
 fn builder() -> redb::Builder {
-    let mut builder = Database::builder();
+    let mut builder = redb::Database::builder();
     builder
         .set_cache_size(CACHE_BYTES)
         .set_concurrency_mode(ConcurrencyMode::SingleWriter);
@@ -438,6 +556,8 @@ fn builder() -> redb::Builder {
 fn engine(error: impl Into<redb::Error>) -> Error {
     match error.into() {
         redb::Error::Corrupted(what) => Error::Corrupt { what },
+        // By itself, so that its kind can be told.
+        redb::Error::Io(error) => Error::Storage(StorageError::new(error)),
         redb::Error::DatabaseAlreadyOpen | redb::Error::TransactionInProgress => {
             Error::Locked { pid: None }
         }
@@ -463,12 +583,16 @@ fn check_magic(path: &Path) -> Result<()> {
     let read = file
         .read(&mut magic)
         .map_err(|e| io_error(path, "cannot read", e))?;
-    if read < 4 || &magic != b"redb" {
-        return Err(Error::Format {
-            reason: format!("{} is not a Relist store", path.display()),
-        });
+    is_magic(magic.get(..read).unwrap_or_default(), path)
+}
+
+fn is_magic(magic: &[u8], path: &Path) -> Result<()> {
+    if magic == b"redb" {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::Format {
+        reason: format!("{} is not a Relist store", path.display()),
+    })
 }
 
 /// Which file stands at a path.

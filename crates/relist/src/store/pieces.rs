@@ -3,9 +3,8 @@
 //! redb gives a large value pages of its own, 4 KiB times a power of two: a value just over one
 //! takes twice its size. Cut at the powers of two, the waste is that of the last small piece.
 
-use redb::{ReadableTable, Table};
-
 use super::engine;
+use super::guarded::{ReadableTable, Table};
 use super::tables as t;
 use crate::error::Result;
 

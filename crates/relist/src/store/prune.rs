@@ -6,10 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use redb::ReadableTable as _;
-
 use super::changelog::Entry;
 use super::format::{TableId, decode, encode};
+use super::guarded::ReadableTable as _;
+use super::moments::{begin_instants, instant_of};
 use super::purge::Gone;
 use super::snapshot::past;
 use super::tables as t;
@@ -38,7 +38,7 @@ impl Snapshot {
     pub fn pruned(&self) -> Result<u64> {
         let meta = self.txn.open_table(t::META).map_err(engine)?;
         let found = meta.get(EDGE).map_err(engine)?;
-        found.map_or(Ok(0), |bytes| decode(TableId::Meta, bytes.value()))
+        found.map_or(Ok(0), |bytes| decode((TableId::Meta, EDGE), bytes.value()))
     }
 }
 
@@ -81,7 +81,9 @@ impl Snapshot {
         let instants = self.txn.open_table(t::INSTANTS).map_err(engine)?;
         let last = instants.range(..before.0).map_err(engine)?.next_back();
         let last = last.transpose().map_err(engine)?;
-        Ok(last.map_or(0, |(_, sequence)| sequence.value()))
+        last.map_or(Ok(0), |(at, value)| {
+            Ok(instant_of(at.value(), value.value())?.0)
+        })
     }
 }
 
@@ -103,20 +105,19 @@ impl WriteTxn {
         }
         let mut log = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
         let mut by_key = self.txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
-        for item in log.extract_from_if(..=edge, |_, _| true).map_err(engine)? {
+        for item in log.range(..=edge).map_err(engine)? {
             let (sequence, value) = item.map_err(engine)?;
-            let entry = Entry::decode(value.value())?;
+            let entry = Entry::decode(sequence.value(), value.value())?;
             let own = t::slot_key(entry.resource, entry.slot, sequence.value());
             by_key.remove(own.as_slice()).map_err(engine)?;
             report.changes += 1;
         }
+        log.retain_in(..=edge, |_, _| false).map_err(engine)?;
         // The edge itself can still be asked for by its time.
         let mut instants = self.txn.open_table(t::INSTANTS).map_err(engine)?;
-        instants
-            .retain(|_, sequence| sequence >= edge)
-            .map_err(engine)?;
+        begin_instants(&mut instants, edge)?;
         let mut meta = self.txn.open_table(t::META).map_err(engine)?;
-        let value = encode(TableId::Meta, &edge)?;
+        let value = encode((TableId::Meta, EDGE), &edge)?;
         meta.insert(EDGE, value.as_slice()).map_err(engine)?;
         Ok(())
     }
@@ -127,12 +128,16 @@ impl WriteTxn {
         let (start, end) = t::resource_range(id);
         let ended = |key: &[u8]| t::split_slot_key(key).is_some_and(|(.., at)| at <= edge);
         let mut rows = BTreeSet::new();
-        for item in history
-            .extract_from_if(start.as_slice()..end.as_slice(), |key, _| ended(key))
-            .map_err(engine)?
-        {
-            rows.insert(past(item.map_err(engine)?.1.value())?.0);
+        let range = history.range(start.as_slice()..end.as_slice());
+        for item in range.map_err(engine)? {
+            let (key, value) = item.map_err(engine)?;
+            if ended(key.value()) {
+                rows.insert(past(key.value(), value.value())?.0);
+            }
         }
+        history
+            .retain_in(start.as_slice()..end.as_slice(), |key, _| !ended(key))
+            .map_err(engine)?;
         Ok(rows)
     }
 
@@ -145,7 +150,8 @@ impl WriteTxn {
             .range(start.as_slice()..end.as_slice())
             .map_err(engine)?
         {
-            let head = Head::decode(item.map_err(engine)?.1.value())?;
+            let (key, value) = item.map_err(engine)?;
+            let head = Head::decode(key.value(), value.value())?;
             if head.deleted && (old + 1..=edge).contains(&head.valid_from) {
                 out.push(head);
             }

@@ -11,11 +11,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use redb::ReadableTable as _;
-
 use super::bodies::unpack;
 use super::changelog::{Cause, Entry, Operation};
 use super::format::{TableId, corrupt, decode, decode_grown, encode};
+use super::guarded::ReadableTable as _;
 use super::scrub::{Finder, Needles, look_at_tables};
 use super::snapshot::past;
 use super::tables as t;
@@ -166,7 +165,9 @@ impl Snapshot {
     pub fn purge_is_unfinished(&self) -> Result<bool> {
         let meta = self.txn.open_table(t::META).map_err(engine)?;
         let found = meta.get(UNFINISHED).map_err(engine)?;
-        found.map_or(Ok(false), |bytes| decode(TableId::Meta, bytes.value()))
+        found.map_or(Ok(false), |bytes| {
+            decode((TableId::Meta, UNFINISHED), bytes.value())
+        })
     }
 
     /// The deleted records of a resource whose deletion every watcher has delivered, or that are
@@ -265,7 +266,7 @@ impl Snapshot {
             .map_err(engine)?
         {
             let (key, value) = item.map_err(engine)?;
-            if slots.contains(&Head::decode(value.value())?.slot) {
+            if slots.contains(&Head::decode(key.value(), value.value())?.slot) {
                 let key = t::key_of(key.value());
                 out.insert(key.ok_or_else(|| corrupt(TableId::Heads, "a key"))?);
             }
@@ -371,7 +372,7 @@ impl WriteTxn {
     /// Whether a purge has still to scrub the file.
     fn set_unfinished(&self, on: bool) -> Result<()> {
         let mut meta = self.txn.open_table(t::META).map_err(engine)?;
-        let value = encode(TableId::Meta, &on)?;
+        let value = encode((TableId::Meta, UNFINISHED), &on)?;
         meta.insert(UNFINISHED, value.as_slice()).map_err(engine)?;
         Ok(())
     }
@@ -423,7 +424,7 @@ impl WriteTxn {
                 let own = own.ok_or_else(|| corrupt(TableId::Heads, "a key"))?;
                 if keys.is_none_or(|keys| keys.contains(&own)) {
                     gone.pieces.add_pieces(value.value());
-                    heads.push((own, Head::decode(value.value())?));
+                    heads.push((own, Head::decode(key.value(), value.value())?));
                 }
             }
         }
@@ -438,7 +439,8 @@ impl WriteTxn {
                     )
                     .map_err(engine)?;
                 for item in range {
-                    gone.rows.insert(past(item.map_err(engine)?.1.value())?.0);
+                    let (key, value) = item.map_err(engine)?;
+                    gone.rows.insert(past(key.value(), value.value())?.0);
                 }
             }
         }
@@ -477,7 +479,7 @@ impl WriteTxn {
                 let Some(old) = old.map(|value| value.value().to_vec()) else {
                     continue;
                 };
-                let entry = Entry::decode(&old)?;
+                let entry = Entry::decode(sequence, &old)?;
                 gone.pieces.add_pieces(&old);
                 for change in &entry.fields {
                     for side in [&change.previous, &change.new].into_iter().flatten() {
@@ -487,7 +489,7 @@ impl WriteTxn {
                     }
                 }
                 gone.texts.add(entry.note.as_bytes());
-                let empty = empty_entry(id, entry.run, entry.observed).encode();
+                let empty = empty_entry(id, entry.run, entry.observed).encode(sequence);
                 log.insert(sequence, empty.as_slice()).map_err(engine)?;
                 gone.report.changes += 1;
             }
@@ -503,7 +505,8 @@ impl WriteTxn {
             ..empty_entry(id, 0, self.observed())
         };
         let mut log = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
-        log.insert(self.counters.sequence, entry.encode().as_slice())
+        let value = entry.encode(self.counters.sequence);
+        log.insert(self.counters.sequence, value.as_slice())
             .map_err(engine)?;
         gone.report.sequence = self.counters.sequence;
         Ok(())
@@ -597,7 +600,7 @@ impl WriteTxn {
         let mut doomed = Vec::new();
         for item in table.range::<&[u8]>(..).map_err(engine)? {
             let (key, value) = item.map_err(engine)?;
-            let own: Quarantined = decode(TableId::Quarantine, value.value())?;
+            let own: Quarantined = decode((TableId::Quarantine, key.value()), value.value())?;
             if own.resource != name {
                 continue;
             }
@@ -630,7 +633,8 @@ impl WriteTxn {
         let mut changed = Vec::new();
         for item in runs.range::<u64>(..).map_err(engine)? {
             let (number, value) = item.map_err(engine)?;
-            let mut report: RunReport = decode_grown(TableId::Runs, value.value())?;
+            let mut report: RunReport =
+                decode_grown((TableId::Runs, number.value()), value.value())?;
             if report.resource == name || *scope == Scope::All {
                 let before = report.clone();
                 for misfit in &mut report.misfits {
@@ -640,7 +644,8 @@ impl WriteTxn {
                     REMOVED.clone_into(text);
                 }
                 if report != before {
-                    changed.push((number.value(), encode(TableId::Runs, &report)?));
+                    let value = encode((TableId::Runs, number.value()), &report)?;
+                    changed.push((number.value(), value));
                 }
             }
         }
@@ -652,7 +657,7 @@ impl WriteTxn {
         let Some(found) = found.map(|bytes| bytes.value().to_vec()) else {
             return Ok(());
         };
-        let mut checkpoint: Checkpoint = decode(TableId::Checkpoints, &found)?;
+        let mut checkpoint: Checkpoint = decode((TableId::Checkpoints, name), &found)?;
         let Some(keys) = keys else {
             checkpoints.remove(name).map_err(engine)?;
             return Ok(());
@@ -666,7 +671,7 @@ impl WriteTxn {
         });
         if names {
             checkpoint.walk = None;
-            let value = encode(TableId::Checkpoints, &checkpoint)?;
+            let value = encode((TableId::Checkpoints, name), &checkpoint)?;
             checkpoints.insert(name, value.as_slice()).map_err(engine)?;
         }
         Ok(())

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use redb::ReadableTable as _;
-
 use super::bodies::{BlockHeader, BlockWriter, Dictionary, Packed, Packer, TRAIN_AT, unpack};
 use super::columns::{LIVE, ROW, column_key, mask_of, read_dictionary, segment_of, stamped};
 use super::field_changes::{self, FieldEvent};
-use super::format::{TableId, corrupt, seal, unseal};
+use super::format::{TableId, corrupt, seal};
+use super::guarded::{ReadableTable as _, Table};
 use super::purge::{Gone, hole};
 use super::tables as t;
 use super::{WriteTxn, engine, pieces};
@@ -30,16 +29,31 @@ impl WriteTxn {
     ) -> Result<()> {
         let mut table = self.txn.open_table(t::FIELD_CHANGES).map_err(engine)?;
         let (start, end) = t::resource_range(id);
-        let mut changed: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut changed: Vec<(Vec<u8>, u64, Vec<u8>)> = Vec::new();
+        // The chunk before, of the field: what stays must follow on what stays.
+        let mut before: (u16, u64) = (0, 0);
         for item in table
             .range(start.as_slice()..end.as_slice())
             .map_err(engine)?
         {
             let (key, value) = item.map_err(engine)?;
-            let bytes = unseal(TableId::FieldChanges, value.value())?;
+            let Some((field, last)) = field_changes::chunk_key(key.value()) else {
+                continue;
+            };
+            if before.0 != field {
+                before = (field, 0);
+            }
+            let (follows, bytes) = field_changes::chunk_of(key.value(), value.value())?;
             let mut kept: Vec<FieldEvent> = Vec::new();
             let mut all = true;
-            field_changes::each_event(bytes, 0, &mut |event| {
+            let is_end = bytes.is_empty();
+            let read = |visit: &mut dyn FnMut(field_changes::EventRef<'_>) -> Result<()>| {
+                if is_end {
+                    return Some(Ok(()));
+                }
+                field_changes::each_event(bytes, 0, &mut |event| visit(event))
+            };
+            read(&mut |event| {
                 if keep(event.sequence, event.slot) {
                     kept.push(event.to_owned());
                 } else {
@@ -50,19 +64,22 @@ impl WriteTxn {
             .ok_or_else(field_changes::ends_early)??;
             if !all {
                 removed(value.value());
-                changed.push((key.value().to_vec(), field_changes::chunk(&kept)));
+                changed.push((key.value().to_vec(), before.1, field_changes::chunk(&kept)));
+            } else if follows != before.1 {
+                changed.push((key.value().to_vec(), before.1, bytes.to_vec()));
+            }
+            if all || !kept.is_empty() {
+                before.1 = last;
             }
         }
-        for (key, chunk) in changed {
-            if chunk.is_empty() {
+        for (key, before, chunk) in changed {
+            let is_end = field_changes::chunk_key(&key).is_some_and(|(_, last)| last == u64::MAX);
+            if chunk.is_empty() && !is_end {
                 table.remove(key.as_slice()).map_err(engine)?;
                 continue;
             }
             // The key stays: it is not before any of them, and behind the chunk before.
-            let value = seal(TableId::FieldChanges, chunk);
-            table
-                .insert(key.as_slice(), value.as_slice())
-                .map_err(engine)?;
+            field_changes::put_chunk(&mut table, &key, before, &chunk)?;
         }
         Ok(())
     }
@@ -101,11 +118,11 @@ impl WriteTxn {
             let Some(value) = pieces::read(&columns, key)? else {
                 continue;
             };
-            let mut mask = mask_of(&value)?;
+            let mut mask = mask_of(key, &value)?;
             for edit in edits {
                 mask.set(usize::from(edit.row), false);
             }
-            let value = stamped(stamp, &mask.encode());
+            let value = stamped(key, stamp, &mask.encode());
             pieces::write(&mut columns, key, &value)?;
         }
         Ok(())
@@ -129,7 +146,7 @@ impl WriteTxn {
         let (mut numbers, mut segments, mut touched) = (Vec::new(), Vec::new(), HashSet::new());
         pieces::each(&columns, first, last, |key, value| {
             let number = key.last_chunk().map_or(0, |n| u32::from_be_bytes(*n));
-            let segment = Segment::decode(segment_of(&value)?)
+            let segment = Segment::decode(segment_of(key, &value)?)
                 .ok_or_else(|| corrupt(TableId::Columns, "a segment of an unknown layout"))?;
             let own = edits.get(&number).map_or(&[][..], Vec::as_slice);
             let has = own.iter().any(|edit| {
@@ -159,22 +176,17 @@ impl WriteTxn {
                     false
                 })
                 .map_err(engine)?;
-            let value = seal(TableId::ColumnCells, kept.chunk(0));
-            cells
-                .insert(first.as_slice(), value.as_slice())
-                .map_err(engine)?;
+            put_cells(&mut cells, first, kept.chunk(0))?;
         } else if dictionary.len() > known {
-            let value = seal(TableId::ColumnCells, dictionary.chunk(known));
             let key = column_key(id, field, u32::try_from(known).unwrap_or(u32::MAX));
-            cells
-                .insert(key.as_slice(), value.as_slice())
-                .map_err(engine)?;
+            put_cells(&mut cells, key, dictionary.chunk(known))?;
         }
         for (number, segment) in numbers.into_iter().zip(&segments) {
             // With other codes every segment of codes is another one.
             if touched.contains(&number) || (kept.is_some() && segment.has_codes()) {
-                let value = stamped(stamp, &segment.encode());
-                pieces::write(&mut columns, column_key(id, field, number), &value)?;
+                let key = column_key(id, field, number);
+                let value = stamped(key, stamp, &segment.encode());
+                pieces::write(&mut columns, key, &value)?;
             }
         }
         Ok(())
@@ -299,4 +311,17 @@ impl WriteTxn {
         self.add_dictionary(&dictionary)?;
         Ok(Packer::new(Some(dictionary)))
     }
+}
+
+/// Stores cells of a dictionary.
+fn put_cells(
+    table: &mut Table<'_, t::Bytes, t::Bytes>,
+    key: [u8; 8],
+    cells: Vec<u8>,
+) -> Result<()> {
+    let value = seal((TableId::ColumnCells, key.as_slice()), cells);
+    table
+        .insert(key.as_slice(), value.as_slice())
+        .map_err(engine)?;
+    Ok(())
 }

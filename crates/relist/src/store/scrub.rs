@@ -10,9 +10,10 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use redb::{Key, ReadTransaction, TableDefinition, Value};
+use redb::{Key, TableDefinition, Value};
 
 use super::backup::{EachTable, each_table, table_of};
+use super::guarded::ReadTransaction;
 use super::{Store, engine, io_error};
 use crate::error::Result;
 
@@ -268,7 +269,7 @@ mod tests {
         assert_eq!(finder.count(), 2);
         let mut most = Needles::default();
         for n in 0..1_000_000_u64 {
-            most.add(&(n * 0x9e37_79b9_7f4a_7c15).to_le_bytes());
+            most.add(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
         }
         assert!(
             most.len() <= MOST && most.len() > MOST / 4,

@@ -4,11 +4,10 @@ use std::cell::RefCell;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use redb::{ReadTransaction, ReadableTable as _};
-
 use super::bodies::{Dictionaries, Dictionary, Held, block_range, read_dictionary};
-use super::changelog::{Change, Entry};
+use super::changelog::{Change, Entry, Operation};
 use super::format::{TableId, corrupt, decode, decode_grown, unseal};
+use super::guarded::{Range, ReadOnlyTable, ReadTransaction};
 use super::tables as t;
 use super::{
     Birth, Catalog, Checkpoint, Counters, Engine, Head, Position, Quarantined, RunReport,
@@ -29,14 +28,14 @@ pub(super) fn birth(txn: &ReadTransaction) -> Result<Birth> {
         other => other.map_err(engine)?,
     };
     let bytes = meta.get("birth").map_err(engine)?.ok_or_else(no_birth)?;
-    decode(TableId::Meta, bytes.value())
+    decode((TableId::Meta, "birth"), bytes.value())
 }
 
 pub(super) fn counters(txn: &ReadTransaction) -> Result<Counters> {
     let meta = txn.open_table(t::META).map_err(engine)?;
     let bytes = meta.get("counters").map_err(engine)?;
     decode(
-        TableId::Meta,
+        (TableId::Meta, "counters"),
         bytes
             .ok_or_else(|| corrupt(TableId::Meta, "no counters"))?
             .value(),
@@ -47,12 +46,15 @@ pub(super) fn catalog(txn: &ReadTransaction) -> Result<Catalog> {
     let table = txn.open_table(t::CATALOG).map_err(engine)?;
     let bytes = table.get("catalog").map_err(engine)?;
     decode(
-        TableId::Catalog,
+        (TableId::Catalog, "catalog"),
         bytes
             .ok_or_else(|| corrupt(TableId::Catalog, "none"))?
             .value(),
     )
 }
+
+/// No page of the engine's holds as many heads.
+const PAGE_HEADS: usize = 64;
 
 /// A moment of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,40 +185,6 @@ impl Snapshot {
             .unwrap_or(0))
     }
 
-    /// The sequence an instant or a sequence stands for.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for a sequence that was not given yet, [`Error::Pruned`] for a moment whose
-    /// history is not held any more.
-    pub fn resolve(&self, at: AsOf) -> Result<u64> {
-        let sequence = self.sequence_of(at)?;
-        if sequence < self.sequence() {
-            let edge = self.pruned()?;
-            if sequence < edge {
-                return Err(Error::Pruned { oldest: edge + 1 });
-            }
-        }
-        Ok(sequence)
-    }
-
-    fn sequence_of(&self, at: AsOf) -> Result<u64> {
-        match at {
-            AsOf::Sequence(sequence) if sequence <= self.sequence() => Ok(sequence),
-            AsOf::Sequence(sequence) => Err(Error::Usage(format!(
-                "sequence {sequence} is not reached yet: the last one is {}",
-                self.sequence()
-            ))),
-            AsOf::Instant(instant) => {
-                let table = self.txn.open_table(t::INSTANTS).map_err(engine)?;
-                let last = table.range(..=instant.0).map_err(engine)?.next_back();
-                Ok(last
-                    .transpose()
-                    .map_err(engine)?
-                    .map_or(0, |(_, sequence)| sequence.value()))
-            }
-        }
-    }
-
     /// A current record.
     pub fn get(&self, resource: &str, key: &Key) -> Result<Option<Record>> {
         self.get_at(resource, key, AsOf::Sequence(self.sequence()))
@@ -241,10 +209,19 @@ impl Snapshot {
 
     fn head(&self, resource: u16, key: &Key) -> Result<Option<Head>> {
         let table = self.txn.open_table(t::HEADS).map_err(engine)?;
-        let found = table
-            .get(t::record_key(resource, key).as_slice())
-            .map_err(engine)?;
-        found.map(|bytes| Head::decode(bytes.value())).transpose()
+        let at = t::record_key(resource, key);
+        if let Some(bytes) = table.get(at.as_slice()).map_err(engine)? {
+            return Head::decode(&at, bytes.value()).map(Some);
+        }
+        // It is not there; or a damaged key in the same page of the engine's leads past it. Then
+        // one of these has a checksum that does not fit its key.
+        let before = table.range::<&[u8]>(..at.as_slice()).map_err(engine)?.rev();
+        let after = table.range::<&[u8]>(at.as_slice()..).map_err(engine)?;
+        for entry in before.take(PAGE_HEADS).chain(after.take(PAGE_HEADS)) {
+            let (key, value) = entry.map_err(engine)?;
+            Head::decode(key.value(), value.value())?;
+        }
+        Ok(None)
     }
 
     /// The head of a key.
@@ -259,7 +236,8 @@ impl Snapshot {
         let (start, end) = t::resource_range(id);
         let range = heads.range(start.as_slice()..end.as_slice());
         for entry in range.map_err(engine)? {
-            let head = Head::decode(entry.map_err(engine)?.1.value())?;
+            let (key, value) = entry.map_err(engine)?;
+            let head = Head::decode(key.value(), value.value())?;
             if !head.deleted {
                 visit(&head);
             }
@@ -278,7 +256,7 @@ impl Snapshot {
             .map_err(engine)?
         {
             let (key, value) = entry.map_err(engine)?;
-            if !Head::decode(value.value())?.deleted {
+            if !Head::decode(key.value(), value.value())?.deleted {
                 out.push(t::key_of(key.value()).ok_or_else(|| corrupt(TableId::Heads, "a key"))?);
             }
         }
@@ -297,7 +275,8 @@ impl Snapshot {
             .range(start.as_slice()..end.as_slice())
             .map_err(engine)?
         {
-            let head = Head::decode(entry.map_err(engine)?.1.value())?;
+            let (key, value) = entry.map_err(engine)?;
+            let head = Head::decode(key.value(), value.value())?;
             if !visit(head.slot)? {
                 break;
             }
@@ -311,6 +290,7 @@ impl Snapshot {
             // At the latest sequence every head is current, and history is never asked.
             sequence,
             history: self.txn.open_table(t::HISTORY).map_err(engine)?,
+            changelog: self.txn.open_table(t::CHANGELOG).map_err(engine)?,
             bodies: self.bodies()?,
         })
     }
@@ -353,7 +333,8 @@ impl Snapshot {
         };
         let reader = self.reader(id, self.sequence())?;
         let definition = self.resource_by_id(id);
-        let mut out = Vec::new();
+        let logged = self.entries_of(id, &head)?;
+        let mut out: Vec<Version> = Vec::new();
         let (start, end) = (
             t::slot_key(id, head.slot, 0),
             t::slot_key(id, head.slot, u64::MAX),
@@ -364,7 +345,7 @@ impl Snapshot {
             .map_err(engine)?;
         for entry in range {
             let (key, value) = entry.map_err(engine)?;
-            let (row, from) = past(value.value())?;
+            let (row, from) = past(key.value(), value.value())?;
             let to = t::split_slot_key(key.value()).map(|(.., sequence)| sequence);
             let record = Record::new(Arc::clone(&definition), reader.body(row)?);
             out.push(Version { from, to, record });
@@ -376,6 +357,12 @@ impl Snapshot {
                 to: None,
                 record,
             });
+        }
+        let made = logged.iter().filter(|(_, entry)| entry.row > 0);
+        for (sequence, _) in made {
+            if !out.iter().any(|version| version.from == *sequence) {
+                return Err(corrupt(TableId::History, "a version is missing"));
+            }
         }
         Ok(out)
     }
@@ -414,17 +401,23 @@ impl Snapshot {
             start.as_ref().map(Vec::as_slice),
             Bound::Excluded(end.as_slice()),
         );
+        let mut found = 0;
         for entry in heads.range::<&[u8]>(range).map_err(engine)? {
             let (key, value) = entry.map_err(engine)?;
-            let head = Head::decode(value.value())?;
+            let head = Head::decode(key.value(), value.value())?;
             let Some(row) = reader.row_of(&head)? else {
                 continue;
             };
             let key = t::key_of(key.value()).ok_or_else(|| corrupt(TableId::Heads, "a key"))?;
             let record = Record::new(Arc::clone(&definition), reader.body(row)?);
+            found += 1;
             if !visit(&key, record)? {
-                break;
+                return Ok(());
             }
+        }
+        // A damaged page of the engine's may hide some: then this is no answer.
+        if after.is_none() && sequence == self.sequence() && found != self.count(resource)? {
+            return Err(corrupt(TableId::Heads, "records are missing"));
         }
         Ok(())
     }
@@ -446,6 +439,7 @@ impl Snapshot {
         Ok(Changes {
             snapshot: self,
             range,
+            next: since.saturating_add(1),
         })
     }
 
@@ -455,6 +449,12 @@ impl Snapshot {
         let Some(head) = self.head(id, key)? else {
             return Ok(Vec::new());
         };
+        let entries = self.entries_of(id, &head)?.into_iter();
+        Ok(entries.map(|(at, entry)| self.change(at, entry)).collect())
+    }
+
+    /// The log's entries of one record, in order.
+    fn entries_of(&self, id: u16, head: &Head) -> Result<Vec<(u64, Entry)>> {
         let own = self.txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
         let changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
         let (start, end) = (
@@ -462,6 +462,7 @@ impl Snapshot {
             t::slot_key(id, head.slot, u64::MAX),
         );
         let mut out = Vec::new();
+        let mut last: Option<(u64, u64)> = None;
         for entry in own
             .range(start.as_slice()..=end.as_slice())
             .map_err(engine)?
@@ -476,7 +477,29 @@ impl Snapshot {
                     &format!("sequence {sequence} is missing"),
                 )
             })?;
-            out.push(self.change(sequence, Entry::decode(bytes.value())?));
+            let entry = Entry::decode(sequence, bytes.value())?;
+            // Each follows the one before: none is missing, and none is another record's.
+            let follows = last.is_none_or(|(row, _)| row == entry.previous_row);
+            if !follows || (entry.resource, entry.slot) != (id, head.slot) {
+                return Err(corrupt(
+                    TableId::Changelog,
+                    "a change of a record is missing",
+                ));
+            }
+            last = Some((entry.row, sequence));
+            out.push((sequence, entry));
+        }
+        let current = if head.deleted { 0 } else { head.row };
+        let logged = || changelog.get(head.valid_from).map_err(engine);
+        let ends = match last {
+            Some(last) => last == (current, head.valid_from),
+            None => logged()?.is_none(),
+        };
+        if !ends {
+            return Err(corrupt(
+                TableId::Changelog,
+                "the last change of a record is missing",
+            ));
         }
         Ok(out)
     }
@@ -498,9 +521,10 @@ impl Snapshot {
         range
             .map(|entry| {
                 let (key, value) = entry.map_err(engine)?;
-                let key =
+                let own =
                     t::key_of(key.value()).ok_or_else(|| corrupt(TableId::Tombstones, "a key"))?;
-                Ok((key, decode(TableId::Tombstones, value.value())?))
+                let place = (TableId::Tombstones, key.value());
+                Ok((own, decode(place, value.value())?))
             })
             .collect()
     }
@@ -510,17 +534,25 @@ impl Snapshot {
         let table = self.txn.open_table(t::QUARANTINE).map_err(engine)?;
         let range = table.range::<&[u8]>(..).map_err(engine)?;
         range
-            .map(|entry| decode(TableId::Quarantine, entry.map_err(engine)?.1.value()))
+            .map(|entry| {
+                let (key, value) = entry.map_err(engine)?;
+                decode((TableId::Quarantine, key.value()), value.value())
+            })
             .collect()
     }
 
     /// How far a resource's replication has come; the default when it never began.
     pub fn checkpoint(&self, resource: &str) -> Result<Checkpoint> {
         let table = self.txn.open_table(t::CHECKPOINTS).map_err(engine)?;
-        match table.get(resource).map_err(engine)? {
-            Some(bytes) => decode(TableId::Checkpoints, bytes.value()),
-            None => Ok(Checkpoint::default()),
+        if let Some(bytes) = table.get(resource).map_err(engine)? {
+            return decode((TableId::Checkpoints, resource), bytes.value());
         }
+        // None, or one whose name is damaged.
+        for entry in table.range::<&str>(..).map_err(engine)? {
+            let (name, value) = entry.map_err(engine)?;
+            decode::<Checkpoint>((TableId::Checkpoints, name.value()), value.value())?;
+        }
+        Ok(Checkpoint::default())
     }
 
     /// The reports of the last runs, newest first.
@@ -530,7 +562,10 @@ impl Snapshot {
         range
             .rev()
             .take(most)
-            .map(|entry| decode_grown(TableId::Runs, entry.map_err(engine)?.1.value()))
+            .map(|entry| {
+                let (run, value) = entry.map_err(engine)?;
+                decode_grown((TableId::Runs, run.value()), value.value())
+            })
             .collect()
     }
 
@@ -539,7 +574,7 @@ impl Snapshot {
         let table = self.txn.open_table(t::RUNS).map_err(engine)?;
         let found = table.get(run).map_err(engine)?;
         found
-            .map(|bytes| decode_grown(TableId::Runs, bytes.value()))
+            .map(|bytes| decode_grown((TableId::Runs, run), bytes.value()))
             .transpose()
     }
 
@@ -566,7 +601,7 @@ impl Snapshot {
         range
             .map(|entry| {
                 let (name, value) = entry.map_err(engine)?;
-                let position = decode(TableId::Positions, value.value())?;
+                let position = decode((TableId::Positions, name.value()), value.value())?;
                 Ok((name.value().to_owned(), position))
             })
             .collect()
@@ -576,18 +611,50 @@ impl Snapshot {
 /// Iterates over [`Change`]s in order of sequence; stops at the first error.
 pub struct Changes<'s> {
     snapshot: &'s Snapshot,
-    range: redb::Range<'static, u64, t::Bytes>,
+    range: Range<'static, u64, t::Bytes>,
+    /// The sequence that comes next: the log has no gaps.
+    next: u64,
+}
+
+impl Changes<'_> {
+    fn step(&mut self) -> Result<Option<Change>> {
+        let Some(entry) = self.range.next() else {
+            if self.next <= self.snapshot.sequence() {
+                return Err(self.gap());
+            }
+            return Ok(None);
+        };
+        let (sequence, value) = entry.map_err(engine)?;
+        let sequence = sequence.value();
+        if sequence != self.next {
+            return Err(self.gap());
+        }
+        self.next += 1;
+        let entry = Entry::decode(sequence, value.value())?;
+        Ok(Some(self.snapshot.change(sequence, entry)))
+    }
+
+    fn gap(&mut self) -> Error {
+        let missing = std::mem::replace(&mut self.next, u64::MAX);
+        corrupt(
+            TableId::Changelog,
+            &format!("sequence {missing} is missing"),
+        )
+    }
 }
 
 impl Iterator for Changes<'_> {
     type Item = Result<Change>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(match self.range.next()? {
-            Ok((sequence, value)) => Entry::decode(value.value())
-                .map(|entry| self.snapshot.change(sequence.value(), entry)),
-            Err(e) => Err(engine(e)),
-        })
+        if self.next == u64::MAX {
+            return None;
+        }
+        let step = self.step();
+        if step.is_err() {
+            self.next = u64::MAX;
+        }
+        step.transpose()
     }
 }
 
@@ -601,7 +668,8 @@ impl std::fmt::Debug for Changes<'_> {
 struct VersionReader<'s> {
     resource: u16,
     sequence: u64,
-    history: redb::ReadOnlyTable<t::Bytes, t::Bytes>,
+    history: ReadOnlyTable<t::Bytes, t::Bytes>,
+    changelog: ReadOnlyTable<u64, t::Bytes>,
     bodies: BodyReader<'s>,
 }
 
@@ -618,11 +686,26 @@ impl VersionReader<'_> {
             .range(after.as_slice()..=end.as_slice())
             .map_err(engine)?;
         let Some(entry) = range.next() else {
-            return Ok(None);
+            return self.came(head.valid_from).map(|()| None);
         };
-        let (row, from) = past(entry.map_err(engine)?.1.value())?;
+        let (key, value) = entry.map_err(engine)?;
+        let (row, from) = past(key.value(), value.value())?;
+        if from <= self.sequence {
+            return Ok(Some(row));
+        }
         // Between two versions the record was deleted; before the first it was unknown.
-        Ok((from <= self.sequence).then_some(row))
+        self.came(from).map(|()| None)
+    }
+
+    /// That a record came with a change, and was not there before: else its version is missing.
+    fn came(&self, sequence: u64) -> Result<()> {
+        let Some(entry) = self.changelog.get(sequence).map_err(engine)? else {
+            return Ok(());
+        };
+        match Entry::decode(sequence, entry.value())?.operation {
+            Operation::Insert | Operation::Relist => Ok(()),
+            _ => Err(corrupt(TableId::History, "a version is missing")),
+        }
     }
 
     fn body(&self, row: u64) -> Result<RecordBuf> {
@@ -632,7 +715,7 @@ impl VersionReader<'_> {
 
 /// Reads bodies; the block of the last one is held.
 pub(super) struct BodyReader<'s> {
-    versions: redb::ReadOnlyTable<u64, t::Bytes>,
+    versions: ReadOnlyTable<u64, t::Bytes>,
     snapshot: &'s Snapshot,
     held: RefCell<Option<Held<'static>>>,
 }
@@ -664,9 +747,9 @@ impl BodyReader<'_> {
 }
 
 /// Row and first sequence of a past version.
-pub(super) fn past(bytes: &[u8]) -> Result<(u64, u64)> {
+pub(super) fn past(key: &[u8], bytes: &[u8]) -> Result<(u64, u64)> {
     let short = || corrupt(TableId::History, "a short entry");
-    let (row, rest) = unseal(TableId::History, bytes)?
+    let (row, rest) = unseal((TableId::History, key), bytes)?
         .split_first_chunk()
         .ok_or_else(short)?;
     let from = rest.split_first_chunk().ok_or_else(short)?.0;

@@ -47,8 +47,8 @@ pub(super) const CHECKPOINTS: TableDefinition<'_, &str, Bytes> =
 pub(super) const RUNS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("runs");
 /// Watcher name -> how far its events were delivered.
 pub(super) const POSITIONS: TableDefinition<'_, &str, Bytes> = TableDefinition::new("positions");
-/// Observed time in microseconds -> the last sequence of that time.
-pub(super) const INSTANTS: TableDefinition<'_, i64, u64> = TableDefinition::new("instants");
+/// Observed time in microseconds -> the last sequence of that time, and of the one before.
+pub(super) const INSTANTS: TableDefinition<'_, i64, Bytes> = TableDefinition::new("instants");
 
 /// Owner, item -> one medium: what it should be and which file holds it.
 pub(super) const MEDIA: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("media");

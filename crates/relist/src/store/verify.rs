@@ -2,14 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use redb::ReadableTableMetadata as _;
-
 use super::bodies::{BlockHeader, unpack};
 use super::changelog::{Entry, Operation};
+use super::guarded::ReadableTable as _;
+use super::moments::instant_of;
 use super::snapshot::{BodyReader, Snapshot, past};
 use super::tables as t;
 use super::write::missing_row;
-use super::{Head, engine};
+use super::{Head, MediaState, engine};
 use crate::diff::canonical_hash;
 use crate::error::Result;
 use crate::record::Cell;
@@ -75,6 +75,8 @@ impl Snapshot {
         self.check_columns(&mut report)?;
         self.check_field_changes(&mut report)?;
         self.check_positions(&mut report);
+        self.check_moments(&mut report)?;
+        self.check_values(&mut report);
         Ok(report)
     }
 
@@ -138,6 +140,57 @@ impl Snapshot {
         }
     }
 
+    /// The moments follow one another, to the end of the log.
+    fn check_moments(&self, report: &mut VerifyReport) -> Result<()> {
+        let instants = self.txn.open_table(t::INSTANTS).map_err(engine)?;
+        let mut last = 0;
+        for item in instants.range::<i64>(..).map_err(engine)? {
+            let (at, value) = item.map_err(engine)?;
+            match instant_of(at.value(), value.value()) {
+                Ok((sequence, before)) if before == last && sequence > last => last = sequence,
+                Ok(_) => report.problem(format!("instants: {} does not follow", at.value())),
+                Err(e) => report.problem(format!("instants: {}: {e}", at.value())),
+            }
+        }
+        if last != self.counters.sequence {
+            report.problem(format!("instants: they end at {last}"));
+        }
+        Ok(())
+    }
+
+    /// What is read by nothing above can be read, too.
+    fn check_values(&self, report: &mut VerifyReport) {
+        let mut wanted = (0, 0);
+        let media = self.media(|entry| {
+            wanted.1 += u64::from(entry.state == MediaState::Wanted);
+            Ok(true)
+        });
+        let lists = self.media_lists(|list| {
+            wanted.0 += u64::from(list.due);
+            Ok(true)
+        });
+        let mut checked = vec![
+            ("media", media),
+            ("media lists", lists),
+            ("runs", self.runs(usize::MAX).map(drop)),
+            ("quarantine", self.quarantined().map(drop)),
+        ];
+        for resource in &self.schema().resources {
+            checked.push(("tombstones", self.tombstones(&resource.name).map(drop)));
+            checked.push(("checkpoints", self.checkpoint(&resource.name).map(drop)));
+        }
+        for (table, result) in checked {
+            if let Err(e) = result {
+                report.problem(format!("{table}: {e}"));
+            }
+        }
+        match self.media_due() {
+            Ok(due) if due == wanted => {}
+            Ok(due) => report.problem(format!("media due: {due:?} held, {wanted:?} found")),
+            Err(e) => report.problem(format!("media due: {e}")),
+        }
+    }
+
     fn fold_changelog(&self, report: &mut VerifyReport) -> Result<Folded> {
         let mut folded = Folded::new();
         let bodies = self.bodies()?;
@@ -154,7 +207,7 @@ impl Snapshot {
             }
             expected = Some(sequence + 1);
             report.changes += 1;
-            let entry = match Entry::decode(value.value()) {
+            let entry = match Entry::decode(sequence, value.value()) {
                 Ok(entry) => entry,
                 Err(e) => {
                     report.problem(format!("changelog: sequence {sequence}: {e}"));
@@ -272,7 +325,7 @@ impl Snapshot {
         for item in heads.range::<&[u8]>(..).map_err(engine)? {
             let (key, value) = item.map_err(engine)?;
             let name = t::key_of(key.value()).map_or_else(|| "?".to_owned(), |k| k.to_string());
-            let head = match Head::decode(value.value()) {
+            let head = match Head::decode(key.value(), value.value()) {
                 Ok(head) => head,
                 Err(e) => {
                     report.problem(format!("heads: key {name}: {e}"));
@@ -327,7 +380,8 @@ impl Snapshot {
         for item in history.range::<&[u8]>(..).map_err(engine)? {
             let (key, value) = item.map_err(engine)?;
             let known = by_key.get(key.value()).map_err(engine)?.is_some();
-            let readable = past(value.value()).is_ok_and(|(row, _)| self.readable(row, damaged));
+            let readable =
+                past(key.value(), value.value()).is_ok_and(|(row, _)| self.readable(row, damaged));
             if !known || !readable {
                 let at = t::split_slot_key(key.value());
                 report.problem(format!("history: entry {at:?} does not fit the log"));

@@ -42,7 +42,8 @@ impl Snapshot {
             .map_err(engine)?
         {
             // A head that cannot be read is reported where heads are checked.
-            if let Ok(head) = Head::decode(item.map_err(engine)?.1.value()) {
+            let (key, value) = item.map_err(engine)?;
+            if let Ok(head) = Head::decode(key.value(), value.value()) {
                 out.push((head.slot, head.row, !head.deleted));
             }
         }
@@ -135,7 +136,7 @@ impl Snapshot {
         let changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
         for item in changelog.range::<u64>(..).map_err(engine)? {
             let (sequence, value) = item.map_err(engine)?;
-            let Ok(entry) = Entry::decode(value.value()) else {
+            let Ok(entry) = Entry::decode(sequence.value(), value.value()) else {
                 continue;
             };
             let at = Place {

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use redb::{Database, ReadableTable as _, WriteTransaction};
-
 use super::bodies::{
     BlockHeader, BlockWriter, Dictionaries, Dictionary, Held, Packed, Packer, TRAIN_AT,
     block_range, read_dictionary, unpack,
@@ -12,6 +10,8 @@ use super::changelog::{Cause, Entry, Operation};
 use super::columns::{ColumnEdits, make_blocks, note_columns};
 use super::field_changes::{FieldEvent, Origin, PRESENCE};
 use super::format::{TableId, corrupt, decode, encode, seal};
+use super::guarded::{Database, ReadableTable as _, WriteTransaction};
+use super::moments::put_instant;
 use super::tables as t;
 use super::{
     Birth, Catalog, Checkpoint, Counters, Head, Position, Quarantined, RunReport, Tombstone, engine,
@@ -106,13 +106,13 @@ pub(super) fn initialise(database: &Database, birth: &Birth) -> Result<()> {
     txn.set_quick_repair(true);
     {
         let mut meta = txn.open_table(t::META).map_err(engine)?;
-        let birth = encode(TableId::Meta, birth)?;
+        let birth = encode((TableId::Meta, "birth"), birth)?;
         meta.insert("birth", birth.as_slice()).map_err(engine)?;
-        let counters = encode(TableId::Meta, &Counters::default())?;
+        let counters = encode((TableId::Meta, "counters"), &Counters::default())?;
         meta.insert("counters", counters.as_slice())
             .map_err(engine)?;
         let mut catalog = txn.open_table(t::CATALOG).map_err(engine)?;
-        let empty = encode(TableId::Catalog, &Catalog::default())?;
+        let empty = encode((TableId::Catalog, "catalog"), &Catalog::default())?;
         catalog
             .insert("catalog", empty.as_slice())
             .map_err(engine)?;
@@ -152,11 +152,14 @@ impl WriteTxn {
             let meta = txn.open_table(t::META).map_err(engine)?;
             let bytes = meta.get("counters").map_err(engine)?;
             let bytes = bytes.ok_or_else(|| corrupt(TableId::Meta, "no counters"))?;
-            let counters: Counters = decode(TableId::Meta, bytes.value())?;
+            let counters: Counters = decode((TableId::Meta, "counters"), bytes.value())?;
             let table = txn.open_table(t::CATALOG).map_err(engine)?;
             let bytes = table.get("catalog").map_err(engine)?;
             let bytes = bytes.ok_or_else(|| corrupt(TableId::Catalog, "no catalog"))?;
-            (counters, decode(TableId::Catalog, bytes.value())?)
+            (
+                counters,
+                decode((TableId::Catalog, "catalog"), bytes.value())?,
+            )
         };
         let edition = counters.edition;
         let first_sequence = counters.sequence + 1;
@@ -212,7 +215,10 @@ impl WriteTxn {
         };
         let mut changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
         changelog
-            .insert(self.counters.sequence, entry.encode().as_slice())
+            .insert(
+                self.counters.sequence,
+                entry.encode(self.counters.sequence).as_slice(),
+            )
             .map_err(engine)?;
         Ok(())
     }
@@ -240,6 +246,11 @@ impl WriteTxn {
         self.run = run;
     }
 
+    /// The time and the run that changes are logged under from now on.
+    pub(super) fn set_origin(&mut self, observed: Timestamp, run: u64) {
+        (self.observed, self.run) = (observed, run);
+    }
+
     /// The time of this transaction, as the caller gave it.
     pub(crate) fn observed(&self) -> Timestamp {
         self.observed
@@ -260,10 +271,11 @@ impl WriteTxn {
     ) -> Result<Vec<Option<Head>>> {
         let table = self.txn.open_table(t::HEADS).map_err(engine)?;
         keys.map(|key| {
-            let found = table
-                .get(t::record_key(resource, key).as_slice())
-                .map_err(engine)?;
-            found.map(|bytes| Head::decode(bytes.value())).transpose()
+            let at = t::record_key(resource, key);
+            let found = table.get(at.as_slice()).map_err(engine)?;
+            found
+                .map(|bytes| Head::decode(&at, bytes.value()))
+                .transpose()
         })
         .collect()
     }
@@ -328,7 +340,10 @@ impl WriteTxn {
 
     /// Stores a dictionary that was just trained.
     pub(super) fn add_dictionary(&mut self, dictionary: &Arc<Dictionary>) -> Result<()> {
-        let value = seal(TableId::Dictionaries, dictionary.to_value());
+        let value = seal(
+            (TableId::Dictionaries, u64::from(dictionary.id())),
+            dictionary.to_value(),
+        );
         let mut table = self.txn.open_table(t::DICTIONARIES).map_err(engine)?;
         table
             .insert(dictionary.id(), value.as_slice())
@@ -419,7 +434,7 @@ impl WriteTxn {
                     ..self.entry(operation, cause, resource)
                 };
                 changelog
-                    .insert(sequence, entry.encode().as_slice())
+                    .insert(sequence, entry.encode(sequence).as_slice())
                     .map_err(engine)?;
                 if let Some(head) = item.head.filter(|h| !h.deleted) {
                     history.push(past(resource, &head, sequence));
@@ -428,7 +443,9 @@ impl WriteTxn {
                 if let Some(touched) = &mut self.touched {
                     touched.push((slot, item.raw_hash, item.source_time));
                 }
-                heads.push((t::record_key(resource, &item.key), head.encode()));
+                let at = t::record_key(resource, &item.key);
+                let value = head.encode(&at);
+                heads.push((at, value));
                 by_key.push(t::slot_key(resource, slot, sequence));
                 let place = (resource, slot, row);
                 note_columns(&mut self.columns, place, sequence, &item, origin);
@@ -549,13 +566,19 @@ impl WriteTxn {
     }
 
     /// Ends a current record, in the log and wherever it is looked up; gives the sequence.
-    fn end_record(&mut self, id: u16, key: &Key, head: &Head, entry: &Entry) -> Result<u64> {
+    pub(super) fn end_record(
+        &mut self,
+        id: u16,
+        key: &Key,
+        head: &Head,
+        entry: &Entry,
+    ) -> Result<u64> {
         self.counters.sequence += 1;
         let sequence = self.counters.sequence;
         add_live(&mut self.counters, id, -1);
         let mut changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
         changelog
-            .insert(sequence, entry.encode().as_slice())
+            .insert(sequence, entry.encode(sequence).as_slice())
             .map_err(engine)?;
         drop(changelog);
         self.insert_sorted(t::HISTORY, vec![past(id, head, sequence)])?;
@@ -567,7 +590,9 @@ impl WriteTxn {
             valid_from: sequence,
             ..*head
         };
-        self.insert_sorted(t::HEADS, vec![(t::record_key(id, key), dead.encode())])?;
+        let at = t::record_key(id, key);
+        let value = dead.encode(&at);
+        self.insert_sorted(t::HEADS, vec![(at, value)])?;
         self.insert_by_key(vec![t::slot_key(id, head.slot, sequence)])?;
         self.columns.delete(id, head.slot);
         let event = FieldEvent {
@@ -596,9 +621,15 @@ impl WriteTxn {
         Ok(found.is_some())
     }
 
-    fn put_tombstone(&self, resource: u16, key: &Key, tombstone: &Tombstone) -> Result<()> {
-        let value = encode(TableId::Tombstones, tombstone)?;
-        self.insert_sorted(t::TOMBSTONES, vec![(t::record_key(resource, key), value)])
+    pub(super) fn put_tombstone(
+        &self,
+        resource: u16,
+        key: &Key,
+        tombstone: &Tombstone,
+    ) -> Result<()> {
+        let at = t::record_key(resource, key);
+        let value = encode((TableId::Tombstones, at.as_slice()), tombstone)?;
+        self.insert_sorted(t::TOMBSTONES, vec![(at, value)])
     }
 
     /// The keys of live records for which `seen` is false. `seen` is asked by slot.
@@ -611,7 +642,7 @@ impl WriteTxn {
             .map_err(engine)?
         {
             let (key, value) = row.map_err(engine)?;
-            let head = Head::decode(value.value())?;
+            let head = Head::decode(key.value(), value.value())?;
             if !head.deleted && !seen(head.slot) {
                 let key = t::key_of(key.value());
                 out.push(key.ok_or_else(|| corrupt(TableId::Heads, "a key"))?);
@@ -628,7 +659,7 @@ impl WriteTxn {
         key.extend_from_slice(&hash.to_be_bytes());
         let mut table = self.txn.open_table(t::QUARANTINE).map_err(engine)?;
         if table.get(key.as_slice()).map_err(engine)?.is_none() {
-            let value = encode(TableId::Quarantine, item)?;
+            let value = encode((TableId::Quarantine, key.as_slice()), item)?;
             table
                 .insert(key.as_slice(), value.as_slice())
                 .map_err(engine)?;
@@ -655,7 +686,7 @@ impl WriteTxn {
 
     /// Sets how far a resource's replication has come.
     pub fn set_checkpoint(&mut self, resource: &str, checkpoint: &Checkpoint) -> Result<()> {
-        let value = encode(TableId::Checkpoints, checkpoint)?;
+        let value = encode((TableId::Checkpoints, resource), checkpoint)?;
         let mut table = self.txn.open_table(t::CHECKPOINTS).map_err(engine)?;
         table.insert(resource, value.as_slice()).map_err(engine)?;
         Ok(())
@@ -664,7 +695,7 @@ impl WriteTxn {
     /// Notes how far the events of a watcher were delivered; see [`crate::watch`].
     pub fn set_position(&mut self, watcher: &str, sequence: u64) -> Result<()> {
         let moved = self.observed;
-        let value = encode(TableId::Positions, &Position { sequence, moved })?;
+        let value = encode((TableId::Positions, watcher), &Position { sequence, moved })?;
         let mut table = self.txn.open_table(t::POSITIONS).map_err(engine)?;
         table.insert(watcher, value.as_slice()).map_err(engine)?;
         Ok(())
@@ -672,7 +703,7 @@ impl WriteTxn {
 
     /// Stores a run's report under its number.
     pub fn put_run(&mut self, report: &RunReport) -> Result<()> {
-        let value = encode(TableId::Runs, report)?;
+        let value = encode((TableId::Runs, report.run), report)?;
         let mut table = self.txn.open_table(t::RUNS).map_err(engine)?;
         table.insert(report.run, value.as_slice()).map_err(engine)?;
         Ok(())
@@ -696,17 +727,15 @@ impl WriteTxn {
                 .map_or(self.observed, |t| t.max(self.observed));
             self.counters.observed = Some(observed);
             let mut instants = self.txn.open_table(t::INSTANTS).map_err(engine)?;
-            instants
-                .insert(observed.0, self.counters.sequence)
-                .map_err(engine)?;
+            put_instant(&mut instants, observed.0, self.counters.sequence)?;
         }
         self.flush_columns()?;
         if self.counters.edition != self.edition {
-            let value = encode(TableId::Catalog, self.catalog.as_ref())?;
+            let value = encode((TableId::Catalog, "catalog"), self.catalog.as_ref())?;
             let mut table = self.txn.open_table(t::CATALOG).map_err(engine)?;
             table.insert("catalog", value.as_slice()).map_err(engine)?;
         }
-        let counters = encode(TableId::Meta, &self.counters)?;
+        let counters = encode((TableId::Meta, "counters"), &self.counters)?;
         let mut meta = self.txn.open_table(t::META).map_err(engine)?;
         meta.insert("counters", counters.as_slice())
             .map_err(engine)?;
@@ -730,10 +759,9 @@ impl std::fmt::Debug for WriteTxn {
 fn past(resource: u16, head: &Head, ended: u64) -> (Vec<u8>, Vec<u8>) {
     let mut value = head.row.to_le_bytes().to_vec();
     value.extend_from_slice(&head.valid_from.to_le_bytes());
-    (
-        t::slot_key(resource, head.slot, ended).to_vec(),
-        seal(TableId::History, value),
-    )
+    let key = t::slot_key(resource, head.slot, ended).to_vec();
+    let value = seal((TableId::History, key.as_slice()), value);
+    (key, value)
 }
 
 pub(super) fn missing_row(row: u64) -> Error {
