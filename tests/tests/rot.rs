@@ -61,7 +61,7 @@ fn ask(snapshot: &Snapshot, last: u64) -> Answers {
     }
     let changes = snapshot
         .changes(0)
-        .and_then(|all| all.collect::<Result<Vec<_>>>());
+        .and_then(Iterator::collect::<Result<Vec<_>>>);
     put("changes".to_owned(), changes.map(lines));
     put(
         "tombstones".to_owned(),
@@ -97,8 +97,8 @@ fn ask(snapshot: &Snapshot, last: u64) -> Answers {
     out
 }
 
-fn lines<T: std::fmt::Debug>(all: Vec<T>) -> Vec<String> {
-    all.iter().map(|one| format!("{one:?}")).collect()
+fn lines<T: std::fmt::Debug>(all: impl IntoIterator<Item = T>) -> Vec<String> {
+    all.into_iter().map(|one| format!("{one:?}")).collect()
 }
 
 fn queries() -> Vec<Query> {
