@@ -6,6 +6,7 @@ pub mod fresh;
 pub mod json;
 pub mod kc_house;
 pub mod mirror;
+pub mod python;
 pub mod odatapy;
 pub mod power;
 pub mod reference;

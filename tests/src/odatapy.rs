@@ -7,18 +7,17 @@
 
 use crate::data;
 use crate::json::Json;
+use crate::python::environment;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Only one test at a time makes the Python environment.
-static INSTALLING: Mutex<()> = Mutex::new(());
 /// Distinguishes the port files of servers that run at once.
 static STARTED: Mutex<u32> = Mutex::new(0);
 
@@ -62,7 +61,8 @@ impl Server {
     /// `directory` holds the Python environment: a test passes `env!("CARGO_TARGET_TMPDIR")`.
     pub fn start(test: &str, directory: &str, rows: u32) -> Option<Self> {
         let metadata = data::find(test, "wfrmls-metadata.xml")?;
-        let python = match environment(Path::new(directory)) {
+        let list = "tests/odatapy/requirements.txt";
+        let python = match environment(Path::new(directory), "odatapy-venv", list) {
             Ok(python) => python,
             Err(why) => {
                 data::skipped(test, &why);
@@ -220,56 +220,6 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The Python of an environment below `directory` that has what the server requires.
-fn environment(directory: &Path) -> Result<PathBuf, String> {
-    let _alone = INSTALLING
-        .lock()
-        .map_err(|_| "another test failed to install odatapy")?;
-    let requirements = data::root().join("tests/odatapy/requirements.txt");
-    let wanted = std::fs::read_to_string(&requirements).map_err(|e| e.to_string())?;
-    let place = directory.join("odatapy-venv");
-    let python = place.join("bin/python");
-    let installed = place.join("installed.txt");
-    if std::fs::read_to_string(&installed).is_ok_and(|text| text == wanted) {
-        return Ok(python);
-    }
-    run(Command::new("python3")
-        .args(["-m", "venv", "--clear"])
-        .arg(&place))?;
-    let pip = [
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-    ];
-    run(Command::new(&python)
-        .args(pip)
-        .args(["--require-hashes", "-r"])
-        .arg(&requirements))?;
-    std::fs::write(&installed, wanted).map_err(|e| e.to_string())?;
-    Ok(python)
-}
-
-/// Runs a command; an error is the last line it said.
-fn run(command: &mut Command) -> Result<(), String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| format!("{name}: {e}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    let last = said
-        .lines()
-        .rfind(|l| !l.trim().is_empty())
-        .unwrap_or("nothing said");
-    Err(format!("{name}: {last}"))
 }
 
 /// A query option's value as it stands in a URL: a space is `%20`.

@@ -81,6 +81,8 @@ pub(crate) enum Format {
     Ndjson,
     /// Comma-separated values with a header line
     Csv,
+    /// An Arrow IPC stream, of `query` only
+    Arrow,
 }
 
 #[derive(Debug, Subcommand)]
@@ -127,6 +129,8 @@ pub(crate) enum Command {
     Quarantine(Quarantine),
     /// Write records to a file
     Export(Export),
+    /// Keep a folder of Parquet files current, for Spark and the like
+    Lake(Lake),
     /// Run syncs and other commands at their times, until told to stop
     Schedule(Schedule),
     /// Fetch the photos and documents that records speak of
@@ -394,18 +398,47 @@ pub(crate) struct Each {
 
 #[derive(Debug, Args)]
 pub(crate) struct Report {
-    /// One run, in full
-    #[arg(conflicts_with_all = ["last", "resource", "summary"])]
-    pub(crate) run: Option<u64>,
+    /// One run, in full; `market` makes a page about the market
+    #[arg(value_name = "RUN|market", conflicts_with_all = ["last", "summary"])]
+    pub(crate) what: Option<ReportOf>,
     /// The last runs
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) last: usize,
-    /// Only runs of this resource
+    /// Only runs of this resource; of `market`, the resource of listings [default: Property]
     #[arg(long)]
     pub(crate) resource: Option<String>,
+    /// Of `market`: the file, one page of HTML that needs no network
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: Option<PathBuf>,
+    /// Of `market`: replace the file if it exists
+    #[arg(long, requires = "to")]
+    pub(crate) force: bool,
     /// How many went well, and how long they took
     #[arg(long)]
     pub(crate) summary: bool,
+}
+
+/// What a report is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReportOf {
+    /// A run.
+    Run(u64),
+    /// The market.
+    Market,
+}
+
+impl std::str::FromStr for ReportOf {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "market" {
+            return Ok(ReportOf::Market);
+        }
+        let run = text
+            .parse()
+            .map_err(|_| "write the number of a run, or market");
+        Ok(ReportOf::Run(run?))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -553,23 +586,77 @@ pub(crate) struct QuarantineShow {
 
 #[derive(Debug, Args)]
 pub(crate) struct Export {
-    /// The resource
+    /// The resource; `changes` is the changelog
     pub(crate) resource: String,
-    /// The file: .ndjson or .csv, with .gz after it to compress; `-` is standard output
+    /// The file: .parquet, .csv, .ndjson, .json, .rcf.json (RESO Common Format) or .arrows, with
+    /// .gz or .zst after it to compress; `-` is standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) to: PathBuf,
+    /// The format, whatever the name of the file
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<ExportFormat>,
     /// Which records: an OData $filter
     #[arg(long, value_name = "EXPRESSION")]
     pub(crate) filter: Option<String>,
-    /// Which fields, by commas [default: CSV has those with a value in any record]
+    /// Which fields, by commas [default: all that records have]
     #[arg(long, value_name = "FIELDS")]
     pub(crate) select: Option<String>,
     /// As it was: a sequence, a date (its end), a timestamp, or how long ago (7d, 36h)
     #[arg(long, value_name = "MOMENT")]
     pub(crate) as_of: Option<String>,
+    /// Of `changes`: those after a sequence, a time, or how long ago (7d, 36h)
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) since: Option<String>,
+    /// Of `changes`: the columns
+    #[arg(long, value_name = "SHAPE")]
+    pub(crate) shape: Option<Shape>,
     /// Replace the file if it exists
     #[arg(long)]
     pub(crate) force: bool,
+    /// Write no FILE.manifest.json beside the file
+    #[arg(long)]
+    pub(crate) no_manifest: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Lake {
+    /// The folder; stores of several feeds may share one
+    pub(crate) folder: PathBuf,
+    /// The resources [default: all that have records]
+    pub(crate) resources: Vec<String>,
+    /// The partition that this store's files are in [default: the provider, else the name of the
+    /// store's file]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) feed: Option<String>,
+    /// Write all records anew, and not only what changed
+    #[arg(long)]
+    pub(crate) full: bool,
+}
+
+/// The columns of exported changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shape {
+    /// As `relist changes` prints them
+    Relist,
+    /// RESO's HistoryTransactional
+    History,
+}
+
+/// A format of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// Apache Parquet
+    Parquet,
+    /// Comma-separated values with a header line
+    Csv,
+    /// One JSON object a line
+    Ndjson,
+    /// One JSON array
+    Json,
+    /// RESO Common Format
+    Rcf,
+    /// An Arrow IPC stream
+    Arrow,
 }
 
 #[derive(Debug, Args)]

@@ -245,6 +245,10 @@ impl From<ExportError> for Failure {
                 message,
                 "name the file so, or write `--to -` for standard output",
             ),
+            ExportError::Lake { .. } => Failure::failed(
+                message,
+                "the lake is as it was; name another folder or --feed, or try again",
+            ),
             ExportError::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe => {
                 Failure::BrokenPipe
             }

@@ -1,6 +1,6 @@
 //! Moments, as people type them.
 
-use relist::store::AsOf;
+use relist::store::{AsOf, Snapshot};
 use relist::value::{Date, DateTime, Timestamp};
 
 use crate::failure::Failure;
@@ -40,6 +40,20 @@ pub(crate) fn parse(option: &str, text: &str, edge: Edge, now: Timestamp) -> Res
             "write a sequence (41), a date (2026-03-12), a timestamp with its zone \
              (2026-03-12T09:00:00Z) or how long ago (7d, 36h, 15m)",
         )
+    })
+}
+
+/// Reads what `--since` says: the sequence after which changes are meant.
+pub(crate) fn since(snapshot: &Snapshot, text: &str, now: Timestamp) -> Result<u64, Failure> {
+    after(snapshot, parse("--since", text, Edge::Start, now)?)
+}
+
+/// The sequence after which the changes of a moment and later come.
+pub(crate) fn after(snapshot: &Snapshot, since: AsOf) -> Result<u64, Failure> {
+    Ok(match since {
+        // From that time on: what was observed at the very instant is part of it.
+        AsOf::Instant(at) => snapshot.resolve(AsOf::Instant(Timestamp(at.0.saturating_sub(1))))?,
+        AsOf::Sequence(sequence) => sequence,
     })
 }
 

@@ -235,7 +235,8 @@ impl<'o> Rows<'o> {
                 });
                 Sink::Table(Table::new(columns.collect(), width, paint), out)
             }
-            Format::Ndjson => Sink::Lines(out),
+            // Arrow is refused where there are no columns: see `cmd::dispatch`.
+            Format::Ndjson | Format::Arrow => Sink::Lines(out),
             Format::Json => Sink::Array(Array::default(), out),
             Format::Csv => {
                 let mut writer = csv_writer(out, LineEnd::Lf);

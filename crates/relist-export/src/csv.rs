@@ -16,6 +16,16 @@ pub enum LineEnd {
     Lf,
 }
 
+impl LineEnd {
+    /// The characters.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            LineEnd::CrLf => "\r\n",
+            LineEnd::Lf => "\n",
+        }
+    }
+}
+
 /// A CSV writer with our quoting: only where it is needed.
 pub fn csv_writer<W: Write>(out: W, lines: LineEnd) -> csv::Writer<W> {
     let terminator = match lines {

@@ -4,12 +4,22 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use flate2::Compression;
 use flate2::write::GzEncoder;
-use relist::store::Snapshot;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::ExportError;
-use crate::write::{Format, Request, Summary, write};
+use crate::write::Format;
+
+/// How a file is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all; Parquet compresses within.
+    None,
+    /// gzip.
+    Gzip,
+    /// Zstandard.
+    Zstd,
+}
 
 /// A file to export into; its name says the format.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,70 +29,117 @@ pub struct Target {
     /// What is written into it.
     pub format: Format,
     /// Whether it is compressed.
-    pub gzip: bool,
+    pub compression: Compression,
 }
 
 impl Target {
-    /// Reads the format from the name: `.ndjson`, `.jsonl` or `.csv`, and `.gz` after it.
+    /// Reads the format from the name: `.parquet`, `.csv`, `.ndjson` (or `.jsonl`), `.json`,
+    /// `.rcf.json`, `.arrows`, and `.gz` or `.zst` after it. `format` is taken whatever the name.
     ///
     /// # Errors
     /// [`ExportError::Extension`].
-    pub fn of(path: &Path) -> Result<Self, ExportError> {
+    pub fn of(path: &Path, format: Option<Format>) -> Result<Self, ExportError> {
         let name = path.to_string_lossy().to_ascii_lowercase();
-        let (stem, gzip) = match name.strip_suffix(".gz") {
-            Some(stem) => (stem, true),
-            None => (name.as_str(), false),
+        let (stem, compression) = if let Some(stem) = name.strip_suffix(".gz") {
+            (stem, Compression::Gzip)
+        } else if let Some(stem) = name.strip_suffix(".zst") {
+            (stem, Compression::Zstd)
+        } else {
+            (name.as_str(), Compression::None)
         };
-        let format = match Path::new(stem).extension().and_then(|e| e.to_str()) {
-            Some("ndjson" | "jsonl") => Format::Ndjson,
-            Some("csv") => Format::Csv,
-            _ => {
-                return Err(ExportError::Extension {
-                    path: path.to_owned(),
-                });
-            }
+        let named = match Path::new(stem).extension().and_then(|e| e.to_str()) {
+            Some("ndjson" | "jsonl") => Some(Format::Ndjson),
+            Some("csv") => Some(Format::Csv),
+            Some("json") if stem.ends_with(".rcf.json") => Some(Format::CommonFormat),
+            Some("json") => Some(Format::Json),
+            Some("parquet") => Some(Format::Parquet),
+            Some("arrows") => Some(Format::Arrow),
+            _ => None,
         };
-        Ok(Target {
+        match format.or(named) {
+            Some(Format::Parquet) if compression != Compression::None => None,
+            format => format,
+        }
+        .map(|format| Target {
             path: path.to_owned(),
             format,
-            gzip,
+            compression,
+        })
+        .ok_or_else(|| ExportError::Extension {
+            path: path.to_owned(),
         })
     }
 }
 
-/// Exports into a file: written beside it, synced, then put in its place.
-///
-/// # Errors
-/// [`ExportError::Exists`] when the target is there and `replace` is not set; else as
-/// [`write`](crate::write()). The target is then as it was before.
-pub fn export(
-    snapshot: &Snapshot,
-    request: &Request<'_>,
+/// The size of a file, and the hash of its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) bytes: u64,
+    pub(crate) hash: u128,
+}
+
+/// Lets `write` write what a target is to hold, and puts it in place when that went well.
+pub(crate) fn into_file<R>(
     target: &Target,
     replace: bool,
-    progress: &mut dyn FnMut(u64) -> bool,
-) -> Result<Summary, ExportError> {
+    write: impl FnOnce(&mut dyn Write) -> Result<R, ExportError>,
+) -> Result<(R, Written), ExportError> {
     if !replace && target.path.symlink_metadata().is_ok() {
         return Err(ExportError::Exists {
             path: target.path.clone(),
         });
     }
     let mut temporary = Temporary::create(&target.path)?;
-    let at = |source| io_error("cannot write", &target.path, source);
-    let mut buffered = BufWriter::with_capacity(1 << 17, &mut temporary.file);
-    let summary = if target.gzip {
-        let mut gzip = GzEncoder::new(buffered, Compression::default());
-        let summary = write(snapshot, request, &mut gzip, progress);
-        let summary = summary.map_err(|e| named(e, &target.path))?;
-        buffered = gzip.finish().map_err(at)?;
-        summary
-    } else {
-        write(snapshot, request, &mut buffered, progress).map_err(|e| named(e, &target.path))?
+    let at = |source| ExportError::at("cannot write", &target.path, source);
+    let hashed = Hashed {
+        out: &mut temporary.file,
+        bytes: 0,
+        hash: Xxh3::new(),
     };
+    let mut buffered = BufWriter::with_capacity(1 << 17, hashed);
+    let result = match target.compression {
+        Compression::None => write(&mut buffered),
+        Compression::Gzip => {
+            let mut gzip = GzEncoder::new(&mut buffered, flate2::Compression::default());
+            let result = write(&mut gzip);
+            result.and_then(|r| gzip.finish().map(|_| r).map_err(at))
+        }
+        Compression::Zstd => {
+            let mut zstd = zstd::Encoder::new(&mut buffered, 0).map_err(at)?;
+            let result = write(&mut zstd);
+            result.and_then(|r| zstd.finish().map(|_| r).map_err(at))
+        }
+    };
+    let result = result.map_err(|e| named(e, &target.path))?;
     buffered.flush().map_err(at)?;
+    let hashed = buffered.get_ref();
+    let written = Written {
+        bytes: hashed.bytes,
+        hash: hashed.hash.digest128(),
+    };
     drop(buffered);
     temporary.put_in_place(&target.path, replace)?;
-    Ok(summary)
+    Ok((result, written))
+}
+
+/// A stream that knows what went through it.
+struct Hashed<W> {
+    out: W,
+    bytes: u64,
+    hash: Xxh3,
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.hash.update(bytes.get(..count).unwrap_or_default());
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// A file beside the target that goes away unless it becomes the target.
@@ -98,7 +155,7 @@ impl Temporary {
         name.push(target.file_name().unwrap_or_default());
         name.push(format!(".{}.part", std::process::id()));
         let path = target.with_file_name(name);
-        let file = File::create(&path).map_err(|e| io_error("cannot create", target, e))?;
+        let file = File::create(&path).map_err(|e| ExportError::at("cannot create", target, e))?;
         Ok(Temporary {
             path,
             file,
@@ -107,7 +164,7 @@ impl Temporary {
     }
 
     fn put_in_place(mut self, target: &Path, replace: bool) -> Result<(), ExportError> {
-        let at = |source| io_error("cannot write", target, source);
+        let at = |source| ExportError::at("cannot write", target, source);
         self.file.sync_all().map_err(at)?;
         if replace {
             std::fs::rename(&self.path, target).map_err(at)?;
@@ -129,7 +186,7 @@ impl Temporary {
             // Not every file system has hard links.
             Err(_) => {
                 let renamed = std::fs::rename(&self.path, target);
-                renamed.map_err(|e| io_error("cannot write", target, e))?;
+                renamed.map_err(|e| ExportError::at("cannot write", target, e))?;
                 self.kept = true;
                 Ok(())
             }
@@ -156,17 +213,10 @@ fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn io_error(doing: &str, path: &Path, source: io::Error) -> ExportError {
-    ExportError::Io {
-        context: format!("{doing} {}", path.display()),
-        source,
-    }
-}
-
 /// Names the file in an error of the stream.
 fn named(error: ExportError, path: &Path) -> ExportError {
     match error {
-        ExportError::Io { source, .. } => io_error("cannot write", path, source),
+        ExportError::Io { source, .. } => ExportError::at("cannot write", path, source),
         other => other,
     }
 }
@@ -177,15 +227,24 @@ mod tests {
 
     #[test]
     fn the_name_says_the_format() {
-        let of = |name: &str| Target::of(Path::new(name)).map(|t| (t.format, t.gzip));
-        assert_eq!(of("a.ndjson").unwrap(), (Format::Ndjson, false));
-        assert_eq!(of("x/A.CSV.GZ").unwrap(), (Format::Csv, true));
-        assert_eq!(of("a.b.jsonl.gz").unwrap(), (Format::Ndjson, true));
-        for name in ["a", "a.gz", "a.json", "a.parquet", ".csv"] {
+        use Compression as C;
+        let of = |name: &str| Target::of(Path::new(name), None).map(|t| (t.format, t.compression));
+        assert_eq!(of("a.ndjson").unwrap(), (Format::Ndjson, C::None));
+        assert_eq!(of("x/A.CSV.GZ").unwrap(), (Format::Csv, C::Gzip));
+        assert_eq!(of("a.b.jsonl.zst").unwrap(), (Format::Ndjson, C::Zstd));
+        assert_eq!(of("a.json").unwrap(), (Format::Json, C::None));
+        assert_eq!(
+            of("a.rcf.json.gz").unwrap(),
+            (Format::CommonFormat, C::Gzip)
+        );
+        assert_eq!(of("a.parquet").unwrap(), (Format::Parquet, C::None));
+        for name in ["a", "a.gz", "a.txt", "a.parquet.gz", ".csv"] {
             assert!(
                 matches!(of(name), Err(ExportError::Extension { .. })),
                 "{name}"
             );
         }
+        let forced = Target::of(Path::new("a.txt"), Some(Format::Csv)).unwrap();
+        assert_eq!(forced.format, Format::Csv);
     }
 }

@@ -3,8 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use relist::store::{AsOf, Change, Snapshot, Store};
-use relist::value::Timestamp;
+use relist::store::{Change, Snapshot, Store};
 
 use super::watch::pause;
 use crate::app::App;
@@ -37,11 +36,7 @@ pub(super) fn run(app: &mut App<'_>, args: &Changes) -> Result<Exit, Failure> {
     let fields = fields(app, &snapshot, args)?;
     let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
     let since = match since {
-        // From that time on: what was observed at the very instant is part of it.
-        Some(AsOf::Instant(at)) => {
-            snapshot.resolve(AsOf::Instant(Timestamp(at.0.saturating_sub(1))))?
-        }
-        Some(AsOf::Sequence(sequence)) => sequence,
+        Some(since) => moment::after(&snapshot, since)?,
         // Who follows wants to see what is new.
         None if args.follow => snapshot.sequence(),
         None => 0,

@@ -36,7 +36,9 @@ pub(super) fn run(app: &mut App<'_>, args: &Get) -> Result<Exit, Failure> {
     };
     match app.format() {
         Format::Table => print_fields(app, &record)?,
-        Format::Json | Format::Ndjson => writeln!(app.out, "{}", record.to_json(None))?,
+        Format::Json | Format::Ndjson | Format::Arrow => {
+            writeln!(app.out, "{}", record.to_json(None))?;
+        }
         Format::Csv => {
             let resource = record.resource();
             let fields: Vec<_> = record.cells().map(|(field, _)| field).collect();

@@ -15,6 +15,8 @@ mod history;
 mod index;
 mod ingest;
 mod init;
+mod lake;
+mod market;
 mod media;
 mod quarantine;
 mod prometheus;
@@ -31,11 +33,17 @@ mod verify;
 mod watch;
 
 use crate::app::App;
-use crate::args::Command;
+use crate::args::{Command, Format, ReportOf};
 use crate::failure::{Exit, Failure};
 
 /// Runs the command that was typed.
 pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Failure> {
+    if app.global.output == Some(Format::Arrow) && !matches!(command, Command::Query(_)) {
+        return Err(Failure::usage(
+            "an Arrow stream is of `relist query` only".to_owned(),
+            "choose -o table, json, ndjson or csv",
+        ));
+    }
     match command {
         Command::Init(args) => init::run(app, &args),
         Command::Sync(args) => sync::run(app, &args),
@@ -46,6 +54,7 @@ pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Fail
         Command::Changes(args) => changes::run(app, &args),
         Command::Watch(args) => watch::run(app, &args),
         Command::Each(args) => each::run(app, &args),
+        Command::Report(args) if args.what == Some(ReportOf::Market) => market::run(app, &args),
         Command::Report(args) => runs::run(app, &args),
         Command::Status(args) => status::run(app, &args),
         Command::Verify(args) => verify::run(app, &args),
@@ -58,6 +67,7 @@ pub(crate) fn dispatch(app: &mut App<'_>, command: Command) -> Result<Exit, Fail
         Command::Index(args) => index::run(app, &args),
         Command::Quarantine(args) => quarantine::run(app, &args),
         Command::Export(args) => export::run(app, &args),
+        Command::Lake(args) => lake::run(app, &args),
         Command::Schedule(args) => schedule::run(app, &args),
         Command::Media(args) => media::run(app, &args),
         Command::Demo(args) => demo::run(app, &args),

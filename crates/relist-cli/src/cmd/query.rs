@@ -28,6 +28,13 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Query) -> Result<Exit, Failure
         print_explain(app, &explain)?;
         return Ok(Exit::Ok);
     }
+    let no_columns = query.apply.is_some() || groups::is_of_changes(&snapshot, &query);
+    if app.format() == Format::Arrow && (no_columns || query.count) {
+        return Err(Failure::usage(
+            "an Arrow stream is of records: not of groups, changes or counts".to_owned(),
+            "leave $apply and $count out, or choose -o json, ndjson or csv",
+        ));
+    }
     let records = query.apply.is_none() && !groups::is_of_changes(&snapshot, &query);
     let counted = query.count && app.format() == Format::Json;
     if counted && !records {
@@ -46,6 +53,7 @@ pub(super) fn run(app: &mut App<'_>, args: &args::Query) -> Result<Exit, Failure
         Format::Json => print_json(app, &snapshot, &query, &context)?,
         Format::Ndjson => stream(app, &snapshot, &query, &context, ExportFormat::Ndjson)?,
         Format::Csv => stream(app, &snapshot, &query, &context, ExportFormat::Csv)?,
+        Format::Arrow => stream(app, &snapshot, &query, &context, ExportFormat::Arrow)?,
     };
     if let Some(count) = count.filter(|_| counted && !records) {
         writeln!(app.out, ",\"@odata.count\":{count}}}")?;

@@ -3,7 +3,7 @@
 use relist::store::{Outcome, RunReport, Snapshot};
 
 use crate::app::App;
-use crate::args::{self, Format};
+use crate::args::{self, Format, ReportOf};
 use crate::failure::{Exit, Failure};
 use crate::output::{Datum, Member, json_string, left, right};
 use crate::style::{bytes, duration, printable, thousands};
@@ -62,7 +62,7 @@ const SUMMARY: &[Member] = &[
 pub(super) fn run(app: &mut App<'_>, args: &args::Report) -> Result<Exit, Failure> {
     let store = app.open()?;
     let snapshot = store.snapshot()?;
-    if let Some(number) = args.run {
+    if let Some(ReportOf::Run(number)) = args.what {
         return one(app, &snapshot, number);
     }
     let runs = chosen(&snapshot, args)?;

@@ -5,7 +5,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// The code of a field that is absent.
 pub(super) const ABSENT: u16 = 0;
 /// The code of null.
-const NULL: u16 = 1;
+pub(super) const NULL: u16 = 1;
 /// The first code given to a cell.
 const FIRST: usize = 2;
 /// The most cells; beyond it a segment keeps bytes.

@@ -15,6 +15,7 @@ mod erase;
 mod job;
 mod number;
 mod pack;
+mod part;
 mod segment;
 mod sorted;
 
@@ -27,7 +28,9 @@ pub(crate) use erase::without;
 pub(crate) use job::{
     Cells, FieldDone, FieldJob, NO_SLOT, Placed, Run, SegmentJob, edit_all, on_all_cores, runs,
 };
-pub(crate) use number::{Form, Unit};
+pub(crate) use number::Form;
+pub use number::Unit;
+pub use part::{Item, Numeral, Part};
 pub(crate) use segment::{Numbers, Segment, Values, slice_of};
 pub(crate) use sorted::{Sorted, Texts};
 

@@ -1,14 +1,14 @@
 //! Numbers of a column: an integer, and the form that makes the cell of it again.
 
-use crate::record::Tag;
 use crate::record::codec::{Reader, put_signed, put_u64};
+use crate::record::{Cell, Tag, put_instant, put_integer};
 use crate::schema::FieldType;
 use crate::value::{Date, DateTime, Decimal, Value};
 
 /// What a column's integers count. Part of the file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Unit {
+pub enum Unit {
     /// Numbers, in units of `10^-scale`.
     Number = 1,
     /// Days since 1970-01-01.
@@ -66,7 +66,7 @@ impl Form {
     }
 
     /// How many digits the cell's own integer has behind the point.
-    fn scale(self) -> u8 {
+    pub(super) fn scale(self) -> u8 {
         if self.tag == Tag::Decimal as u8 {
             self.how
         } else if self.tag == Tag::DateTime as u8 {
@@ -116,6 +116,32 @@ impl Form {
         };
         let known = form == Form::ABSENT || Tag::from_byte(tag).is_some();
         (known && form.scale() <= MAX_SCALE).then_some(form)
+    }
+
+    /// Appends as JSON the cell whose integer, in units of `10^-scale`, is `value`.
+    pub(super) fn write_json(self, value: i64, scale: u8, out: &mut String) {
+        let own = value / power(scale.saturating_sub(self.scale()));
+        match Tag::from_byte(self.tag) {
+            Some(Tag::Int) => put_integer(out, i128::from(own), 0),
+            Some(Tag::Decimal) => put_integer(out, i128::from(own), self.how),
+            Some(Tag::DateTime) => {
+                let digits = self.how & FORM_DIGITS;
+                let nanos = own.rem_euclid(power(digits)) * power(9_u8.saturating_sub(digits));
+                let at = DateTime {
+                    seconds: own.div_euclid(power(digits)),
+                    nanos: u32::try_from(nanos).unwrap_or(0),
+                    offset_minutes: self.offset,
+                };
+                put_instant(out, at, digits, self.how & FORM_ZULU != 0);
+            }
+            _ => {
+                let mut cell = Vec::with_capacity(16);
+                self.write_cell(value, scale, &mut cell);
+                if let Some(cell) = Cell::read(&mut Reader::new(&cell)) {
+                    cell.write_json(out);
+                }
+            }
+        }
     }
 
     /// Appends the cell whose integer, in units of `10^-scale`, is `value`.

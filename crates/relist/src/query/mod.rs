@@ -10,6 +10,7 @@ mod table;
 mod filter;
 mod order;
 mod batch;
+mod frame;
 mod aggregate;
 mod changes;
 mod events;
@@ -17,10 +18,12 @@ mod events;
 use std::fmt;
 use std::time::Duration;
 
+pub use crate::column::{Item, Numeral, Part, Unit};
 pub use aggregate::{Accumulator, AggregateResult, GroupRow, Groups, run_steps};
 pub use batch::{Batch, BatchOptions, BatchSummary, Batches, FailedBatch};
 pub use changes::{CHANGES, ChangeRow, VisitChange, changes_schema};
 use filter::Selection;
+pub use frame::{Frame, FrameColumn};
 use plan::Access;
 use table::Table;
 

@@ -217,7 +217,7 @@ impl<'s> Table<'s> {
         self.record_by(&self.snapshot.records(self.id)?, slot)
     }
 
-    fn record_by(&self, reader: &RecordReader<'_>, slot: u32) -> Result<Record> {
+    pub(super) fn record_by(&self, reader: &RecordReader<'_>, slot: u32) -> Result<Record> {
         let gone = || Error::Corrupt {
             what: format!("slot {slot} of {} has no record", self.resource.name),
         };

@@ -323,7 +323,7 @@ fn put_number_cell(out: &mut String, reader: &mut Reader<'_>, scale: u8) {
 }
 
 /// Appends the digits of a number, `scale` of them behind the point.
-fn put_integer(out: &mut String, number: i128, scale: u8) {
+pub(crate) fn put_integer(out: &mut String, number: i128, scale: u8) {
     let Ok(mut left) = u64::try_from(number.unsigned_abs()) else {
         let number = Decimal::new(number, scale);
         let _ = write!(out, "{}", number.unwrap_or(Decimal::from(0)));
@@ -356,7 +356,7 @@ fn put_integer(out: &mut String, number: i128, scale: u8) {
 }
 
 /// Appends a timestamp as [`DateTime::format`] does, in quotes.
-fn put_instant(out: &mut String, at: DateTime, digits: u8, zulu: bool) {
+pub(crate) fn put_instant(out: &mut String, at: DateTime, digits: u8, zulu: bool) {
     let local = at.seconds + i64::from(at.offset_minutes) * 60;
     let day = i32::try_from(local.div_euclid(86_400)).unwrap_or(0);
     let (year, month, day) = Date(day).ymd();

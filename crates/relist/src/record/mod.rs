@@ -8,7 +8,7 @@ pub(crate) mod codec;
 mod cell;
 
 pub use cell::Cell;
-pub(crate) use cell::{Tag, put_number, put_string, split_members};
+pub(crate) use cell::{Tag, put_instant, put_integer, put_number, put_string, split_members};
 
 use crate::odata::Row;
 use crate::schema::{FieldId, FieldType, Resource};

@@ -666,6 +666,45 @@ impl Snapshot {
         Ok(out)
     }
 
+    /// One segment of a field, which is not kept; `None` where the field is absent in all of it.
+    pub(crate) fn segment_of(
+        &self,
+        resource: u16,
+        field: FieldId,
+        number: u32,
+    ) -> Result<Option<Segment>> {
+        let table = self.txn.open_table(t::COLUMNS).map_err(engine)?;
+        let key = column_key(resource, field.0, number);
+        let Some(value) = pieces::read(&table, key)? else {
+            return Ok(None);
+        };
+        let segment = Segment::decode(segment_of(key, &value)?).ok_or_else(unknown_segment)?;
+        Ok(Some(segment))
+    }
+
+    /// Whether a record ever had a field.
+    pub(crate) fn has_column(&self, resource: u16, field: FieldId) -> Result<bool> {
+        let table = self.txn.open_table(t::COLUMNS).map_err(engine)?;
+        let start = column_key(resource, field.0, 0);
+        let end = column_key(resource, field.0, u32::MAX);
+        let mut range = table
+            .range(start.as_slice()..=end.as_slice())
+            .map_err(engine)?;
+        range
+            .next()
+            .transpose()
+            .map_err(engine)
+            .map(|one| one.is_some())
+    }
+
+    /// The cells that a field repeats.
+    pub(crate) fn dictionary_of(&self, resource: u16, field: FieldId) -> Result<Dictionary> {
+        let cells = self.txn.open_table(t::COLUMN_CELLS).map_err(engine)?;
+        let mut dictionary = Dictionary::default();
+        read_dictionary(&cells, resource, field.0, &mut dictionary)?;
+        Ok(dictionary)
+    }
+
     /// The fields that have a segment, by segment.
     fn segment_fields(&self, resource: u16) -> Result<SegmentFields> {
         let lock = || {
