@@ -107,6 +107,7 @@ fn whatever_is_derived_is_derived_anew() {
         fresh::verified(&store);
         let after = power::told(&store.snapshot().unwrap()).unwrap();
         assert_eq!(after, before, "{name}");
+        drop(store);
         let left = std::fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(left, 2, "{name}");
     }

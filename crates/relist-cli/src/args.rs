@@ -1,6 +1,7 @@
 //! What can be typed. Nothing here opens a file or decides what an argument means.
 
 mod bench;
+mod check;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -11,6 +12,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 pub(crate) use bench::{
     Bench, BenchAction, BenchIngest, BenchQuery, BenchWave, Measuring, Wave, Workload,
 };
+pub(crate) use check::{Doctor, Verify};
 
 use crate::failure::{Exit, Failure};
 
@@ -141,22 +143,6 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Print the completions of a shell
     Completions(Completions),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Verify {
-    /// Make a damaged store anew of what can be read of it, and say which records to fetch again
-    #[arg(long)]
-    pub(crate) repair: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Doctor {
-    /// The resource to try them on [default: the first of the profile's]
-    pub(crate) resource: Option<String>,
-    /// Print a built-in profile, to start one of your own from, and ask the feed nothing
-    #[arg(long, value_name = "NAME", conflicts_with = "resource")]
-    pub(crate) print_profile: Option<String>,
 }
 
 #[derive(Debug, Args)]

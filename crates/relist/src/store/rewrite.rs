@@ -63,7 +63,8 @@ impl WriteTxn {
             })
             .ok_or_else(field_changes::ends_early)??;
             if !all {
-                removed(value.value());
+                // Without where the chunk before ended: that is nobody's.
+                removed(bytes);
                 changed.push((key.value().to_vec(), before.1, field_changes::chunk(&kept)));
             } else if follows != before.1 {
                 changed.push((key.value().to_vec(), before.1, bytes.to_vec()));
