@@ -427,11 +427,11 @@ mod tests {
         let reason = |watch, media| Reason { watch, media };
         assert_eq!(
             names(default_jobs(reason(false, false))),
-            ["full", "incremental", "reconcile"]
+            ["full", "incremental", "reconcile", "verify"]
         );
         assert_eq!(
             names(default_jobs(reason(false, true))),
-            ["full", "incremental", "media", "reconcile"]
+            ["full", "incremental", "media", "reconcile", "verify"]
         );
     }
 

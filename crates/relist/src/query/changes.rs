@@ -280,7 +280,8 @@ impl Snapshot {
     /// As of a moment, these are the changes up to it.
     ///
     /// # Errors
-    /// [`Error::Query`] for a query that does not fit, [`Error::Pruned`] where changes that it
+    /// [`Error::Query`](crate::error::Error::Query) for a query that does not fit,
+    /// [`Error::Pruned`](crate::error::Error::Pruned) where changes that it
     /// asks of are not held any more, and whatever `visit` returns.
     pub fn query_changes(
         &self,

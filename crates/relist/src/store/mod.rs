@@ -2,7 +2,7 @@
 //!
 //! Everything of a batch goes into one transaction: what it changed and how far it came are durable
 //! together or not at all. Rows are append-only, so a version is history the moment the next one
-//! is written. **Only this module names redb**, and calls it through [`guarded`] alone.
+//! is written. **Only this module names redb**, and calls it through `guarded` alone.
 //!
 //! One process writes; any number may read beside it.
 
