@@ -98,6 +98,18 @@ impl<'c> ChangeRow<'c> {
         });
         let (previous, new) = field.map_or((&[][..], &[][..]), FieldChange::sides);
         ChangeRow {
+            field: field.map(|edit| edit.name.as_str()),
+            id: field.map(|edit| edit.field),
+            ty: declared.map(|field| &field.ty),
+            previous,
+            new,
+            ..ChangeRow::without_field(change)
+        }
+    }
+
+    /// The row of a change as a whole.
+    fn without_field(change: &'c Change) -> Self {
+        ChangeRow {
             sequence: change.sequence,
             resource: &change.resource,
             key: change.key.as_ref(),
@@ -106,12 +118,12 @@ impl<'c> ChangeRow<'c> {
             run: change.run,
             source_time: change.source_time,
             observed: change.observed,
-            field: field.map(|edit| edit.name.as_str()),
+            field: None,
             note: &change.note,
-            id: field.map(|edit| edit.field),
-            ty: declared.map(|field| &field.ty),
-            previous,
-            new,
+            id: None,
+            ty: None,
+            previous: &[],
+            new: &[],
         }
     }
 
@@ -186,22 +198,13 @@ impl Kept {
     }
 
     fn row(&self) -> ChangeRow<'_> {
-        let change = &self.change;
         ChangeRow {
-            sequence: change.sequence,
-            resource: &change.resource,
-            key: change.key.as_ref(),
-            operation: change.operation,
-            cause: change.cause,
-            run: change.run,
-            source_time: change.source_time,
-            observed: change.observed,
             field: self.field.as_ref().map(|(name, _)| name.as_str()),
-            note: &change.note,
             id: self.field.as_ref().map(|(_, id)| *id),
             ty: self.ty.as_ref(),
             previous: &self.previous,
             new: &self.new,
+            ..ChangeRow::without_field(&self.change)
         }
     }
 }
