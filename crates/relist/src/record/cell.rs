@@ -357,7 +357,7 @@ pub(crate) fn put_integer(out: &mut String, number: i128, scale: u8) {
 
 /// Appends a timestamp as [`DateTime::format`] does, in quotes.
 pub(crate) fn put_instant(out: &mut String, at: DateTime, digits: u8, zulu: bool) {
-    let local = at.seconds + i64::from(at.offset_minutes) * 60;
+    let local = at.local_seconds();
     let day = i32::try_from(local.div_euclid(86_400)).unwrap_or(0);
     let (year, month, day) = Date(day).ymd();
     let second = u32::try_from(local.rem_euclid(86_400)).unwrap_or(0);
