@@ -15,17 +15,10 @@ use relist_tests::power;
 
 /// A store with a history in a file, closed; and all that it says.
 fn subject(folder: &Path) -> (PathBuf, String) {
-    let mut held = power::Held {
-        store: None,
-        disk: power::SimDisk::default(),
-    };
-    for path in power::all() {
-        (path.run)(&mut held).unwrap();
-    }
+    let held = power::Held::played(&power::writes());
     let text = power::told(&held.store().snapshot().unwrap()).unwrap();
-    drop(held.store.take());
     let path = folder.join("relist.redb");
-    std::fs::write(&path, held.disk.bytes()).unwrap();
+    std::fs::write(&path, held.into_bytes()).unwrap();
     (path, text)
 }
 

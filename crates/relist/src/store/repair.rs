@@ -8,15 +8,17 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::bodies::Packed;
 use super::changelog::{Entry, Operation};
 use super::format::{Place, TableId, corrupt, unseal};
 use super::guarded::WriteTransaction;
+use super::home::{Home, failed};
 use super::moments::put_instant;
 use super::snapshot::BodyReader;
 use super::tables as t;
-use super::{Head, Snapshot, Staged, Store, Tombstone, WriteTxn, engine, io_error};
+use super::{Folder, Head, Snapshot, Staged, Store, Tombstone, WriteTxn, engine};
 use crate::column::place;
 use crate::diff::{FieldDiff, canonical_hash};
 use crate::error::{Error, Result};
@@ -55,17 +57,27 @@ impl Store {
     /// [`Error::Pruned`] when it does not begin with the first change, [`Error::Usage`] when
     /// records were purged: then the log does not tell all of what the store holds.
     pub fn repair(path: impl AsRef<Path>) -> Result<Repaired> {
-        let path = path.as_ref();
-        let old = Store::open(path)?;
+        Store::repair_at(&Home::Files, path.as_ref())
+    }
+
+    /// As [`repair`](Store::repair), in a folder of the caller's own: for tests.
+    #[doc(hidden)]
+    pub fn repair_in(folder: Arc<dyn Folder>, path: &Path) -> Result<Repaired> {
+        Store::repair_at(&Home::Folder(folder), path)
+    }
+
+    fn repair_at(home: &Home, path: &Path) -> Result<Repaired> {
+        let old = Store::open_at(home.clone(), path)?;
         let snapshot = old.snapshot()?;
         let temporary = super::temporary_name(path);
-        let made = rebuild(&snapshot, &temporary)
-            .and_then(|repaired| super::exchange(&temporary, path).map(|kept| (repaired, kept)));
+        let made = rebuild(&snapshot, home, &temporary).and_then(|repaired| {
+            super::exchange(home, &temporary, path).map(|kept| (repaired, kept))
+        });
         match made {
             Ok((repaired, kept)) => Ok(Repaired { kept, ..repaired }),
             Err(error) => {
                 // The first error is the one to tell.
-                let _ = std::fs::remove_file(&temporary);
+                let _ = home.remove(&temporary);
                 Err(error)
             }
         }
@@ -73,9 +85,9 @@ impl Store {
 }
 
 /// Makes the new file under a temporary name, and verifies it.
-fn rebuild(old: &Snapshot, temporary: &Path) -> Result<Repaired> {
-    let file = super::make_at(temporary, old.created()?)?;
-    let new = Store::open(temporary)?;
+fn rebuild(old: &Snapshot, home: &Home, temporary: &Path) -> Result<Repaired> {
+    let file = super::make_at(home, temporary, old.created()?)?;
+    let new = Store::open_at(home.clone(), temporary)?;
     let mut repair = Repair {
         old,
         bodies: old.bodies()?,
@@ -95,8 +107,7 @@ fn rebuild(old: &Snapshot, temporary: &Path) -> Result<Repaired> {
         return Err(Error::Corrupt { what });
     }
     drop(new);
-    let synced = file.sync_all();
-    synced.map_err(|e| io_error(temporary, "cannot sync", e))?;
+    file.sync().map_err(failed(temporary, "cannot sync"))?;
     Ok(repaired)
 }
 
