@@ -2,7 +2,7 @@
 //!
 //! Pages, deletions, relistings, sweeps, power cuts in the middle of any of them, reopenings; and
 //! after each, questions of now and of any past sequence. `RELIST_MODELS` says how many histories
-//! (2,000), `RELIST_SEED` plays one and tells it, `RELIST_FIRST_SEED` is where to begin.
+//! (10,000), `RELIST_SEED` plays one and tells it, `RELIST_FIRST_SEED` is where to begin.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -533,7 +533,7 @@ fn whatever_happens_the_store_says_what_the_model_says() {
         number("RELIST_FIRST_SEED").unwrap_or(1),
         number("RELIST_MODELS"),
     );
-    let wanted = wanted.unwrap_or(2_000);
+    let wanted = wanted.unwrap_or(10_000);
     let (next, cuts, failed) = (
         AtomicU64::new(first),
         AtomicU64::new(0),

@@ -96,6 +96,7 @@ pub fn all() -> Vec<Path> {
         path("ingest late", |held| {
             ingest(held, "Property", &[page(0, 4), page(3, 0)])
         }),
+        path("repair late", repair),
         path("restore", restore),
     ]);
     paths

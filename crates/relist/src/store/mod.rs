@@ -26,6 +26,8 @@ mod pieces;
 mod prune;
 mod purge;
 mod repair;
+mod repair_base;
+mod repair_log;
 mod report;
 mod rewrite;
 mod scrub;
