@@ -7,8 +7,8 @@
 //! be asked again. The damaged file is kept under another name.
 //!
 //! Where the log does not begin with the first change, what there was by then comes first: see
-//! [`super::repair_base`]. What it lost is told by other tables: see [`super::repair_log`]. Rows and
-//! slots are given anew; sequences stay.
+//! [`super::repair_base`]. What it lost is told by other tables: see [`super::repair_log`].
+//! Rows and slots are given anew; sequences stay.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! Repair of the log: what cannot be read of it is told by what follows from it.
 //!
 //! Every change of a record begins or ends a version, which heads and history say, and stands among
-//! the changes by field with its cause and its times. So one that the log lost can be written again;
-//! where that fails, history begins behind it.
+//! the changes by field with its cause and its times. So one that the log lost can be written
+//! again; where that fails, history begins behind it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
