@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use relist::query::{Frame, Item, Numeral, Part, Unit};
+use relist::query::{Extent, Frame, FrameColumn, Item, Numeral, Part, Unit};
 use relist::record::Cell;
 use relist::schema::{FieldId, FieldType};
 use relist::value::{Decimal, Value};
@@ -311,9 +311,35 @@ impl Seen {
         declared: &FieldType,
     ) -> Result<(), ExportError> {
         let mut column = frame.column(field)?;
+        let codes = column.codes();
+        let fits = |code: u16| {
+            let cell = codes.coded(code);
+            cell.is_none_or(|cell| fit_of(cell, declared) == Fit::Yes)
+        };
+        let all = u16::try_from(codes.codes()).is_ok_and(|count| (0..count).all(fits));
+        let mut passed = false;
+        self.scan(&mut column, declared, &mut |extent| {
+            let known = extent_fits(extent, declared, all);
+            passed |= known;
+            known
+        })?;
+        if passed && self.settle(declared) != (plain(declared), None) {
+            // What was passed over may have to be in the note, or be wider with the rest.
+            *self = Seen::default();
+            self.scan(&mut column, declared, &mut |_| false)?;
+        }
+        Ok(())
+    }
+
+    fn scan(
+        &mut self,
+        column: &mut FrameColumn<'_>,
+        declared: &FieldType,
+        known: &mut dyn FnMut(Extent) -> bool,
+    ) -> Result<(), ExportError> {
         // Codes are those of the field throughout.
         let mut codes: Vec<Option<Fit>> = Vec::new();
-        column.scan(&mut |part, item| {
+        column.scan_but(known, &mut |part, item| {
             self.look_at(part, item, declared, &mut codes);
             true
         })?;
@@ -422,6 +448,28 @@ impl Seen {
             },
             _ => (own, None),
         }
+    }
+}
+
+/// Whether all that a segment holds fits its field's plain column; `codes` when all codes do.
+fn extent_fits(extent: Extent, declared: &FieldType, codes: bool) -> bool {
+    use FieldType as F;
+    match (extent, declared) {
+        (Extent::Absent, _) => true,
+        (Extent::Codes, _) => codes,
+        (Extent::Numbers { unit, scale, range }, declared) => match (unit, declared) {
+            (Unit::Number, F::Int) => scale == 0,
+            (Unit::Number, F::Decimal) => {
+                let most = 10_u64.pow(u32::from(SHORT - LEAST_SCALE));
+                let most = most.saturating_mul(10_u64.saturating_pow(u32::from(scale)));
+                let small = |number: i64| number.unsigned_abs() < most;
+                scale <= LEAST_SCALE && range.is_none_or(|(low, high)| small(low) && small(high))
+            }
+            (Unit::Day, F::Date | F::DateTime) => true,
+            (Unit::Instant, F::DateTime) => true,
+            _ => false,
+        },
+        _ => false,
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::filter::{self, Selection};
 use super::table::Table;
 use super::{QueryContext, order};
-use crate::column::{Dictionary, Item, Part, SEGMENT_ROWS, Segment, place};
+use crate::column::{Dictionary, Item, Part, SEGMENT_ROWS, Segment, Unit, Values, place};
 use crate::error::Result;
 use crate::keycode::Key;
 use crate::odata::Query;
@@ -266,6 +266,42 @@ impl Frame<'_> {
     }
 }
 
+/// What the cells of a segment are, as it says before any of them is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Extent {
+    /// Integers that count units of `10^-scale`, from the least to the greatest, and nulls.
+    Numbers {
+        /// What is counted.
+        unit: Unit,
+        /// The digits behind the point.
+        scale: u8,
+        /// The least and the greatest of all its slots; `None` where there is no number.
+        range: Option<(i64, i64)>,
+    },
+    /// Codes of the field's dictionary, and nulls.
+    Codes,
+    /// The field is absent.
+    Absent,
+    /// Any cells.
+    Cells,
+}
+
+impl Extent {
+    fn of(segment: &Segment) -> Self {
+        match &segment.values {
+            Values::Absent => Extent::Absent,
+            Values::Numbers(numbers) => Extent::Numbers {
+                unit: numbers.unit,
+                scale: numbers.scale,
+                range: numbers.range,
+            },
+            Values::Codes(_) => Extent::Codes,
+            Values::Elsewhere | Values::Bytes { .. } => Extent::Cells,
+        }
+    }
+}
+
 /// One field of a frame; what it reads it holds only for a while.
 pub struct FrameColumn<'f> {
     frame: &'f Frame<'f>,
@@ -312,11 +348,29 @@ impl FrameColumn<'_> {
         self.gather(&placed)
     }
 
+    /// No rows, but the codes that the field has.
+    pub fn codes(&self) -> Part {
+        Part::absent(0, Arc::clone(&self.known.dictionary))
+    }
+
     /// Visits the cells of all rows in whatever order is cheapest, until `visit` has had enough.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn scan(&mut self, visit: &mut dyn FnMut(&Part, Item<'_>) -> bool) -> Result<()> {
+        self.scan_but(&mut |_| false, visit)
+    }
+
+    /// As [`scan`](Self::scan), but leaves out the rows of a segment when `known` says that what it
+    /// holds tells enough.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn scan_but(
+        &mut self,
+        known: &mut dyn FnMut(Extent) -> bool,
+        visit: &mut dyn FnMut(&Part, Item<'_>) -> bool,
+    ) -> Result<()> {
         let sorted;
         let slots: &[u32] = if self.frame.slots.is_sorted() {
             &self.frame.slots
@@ -326,7 +380,16 @@ impl FrameColumn<'_> {
             sorted = copy;
             &sorted
         };
+        // What a cell was before is not in its segment.
+        let whole = self.known.past.is_empty();
         for run in slots.chunk_by(|a, b| place(*a).0 == place(*b).0) {
+            if whole
+                && let Some(first) = run.first()
+                && let Some(segment) = self.segment(place(*first).0)?
+                && known(Extent::of(&segment))
+            {
+                continue;
+            }
             let placed: Vec<(u32, u32)> = run.iter().copied().zip(0..).collect();
             let part = self.gather(&placed)?;
             for row in 0..part.len() {
