@@ -122,10 +122,10 @@ pub(crate) fn array_of(
     })
 }
 
-/// The integers that a column of numbers or times holds, a row each: a decimal's are in units of its
-/// last digit.
-pub(crate) fn integers(ty: &ColumnType, part: &Part) -> Vec<Option<i64>> {
-    let mut out = Vec::with_capacity(part.len());
+/// Puts the integers that a column of numbers or times holds, a row each: a decimal's are in units
+/// of its last digit.
+pub(crate) fn integers(ty: &ColumnType, part: &Part, out: &mut Vec<Option<i64>>) {
+    out.clear();
     let rows = 0..part.len();
     let mut give = |value: Option<i64>| out.push(value);
     match ty {
@@ -150,7 +150,6 @@ pub(crate) fn integers(ty: &ColumnType, part: &Part) -> Vec<Option<i64>> {
         }
         _ => each(part, rows, &FieldType::Int, int_of_cell, int_of, &mut give),
     }
-    out
 }
 
 /// Gives each row's value, codes read once.

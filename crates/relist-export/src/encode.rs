@@ -36,16 +36,19 @@ pub(crate) fn encode(
 ) -> Result<Encoded, ExportError> {
     let mut codes = Vec::new();
     let mut lists = Vec::new();
+    let mut numbers = Vec::new();
+    let mut part = Part::default();
     for rows in group {
-        let part = source.read(rows.clone())?;
+        source.read_into(rows.clone(), &mut part)?;
         match &column.ty {
             ColumnType::Text | ColumnType::Word => texts(&part, &mut leaf, &mut codes)?,
             ColumnType::List => members(&part, &mut leaf, &mut lists)?,
             ty => {
-                for number in integers(ty, &part) {
+                integers(ty, &part, &mut numbers);
+                for number in &numbers {
                     leaf.row()?;
                     match number {
-                        Some(number) => leaf.put_number(number),
+                        Some(number) => leaf.put_number(*number),
                         None => leaf.nothing(0),
                     }
                 }

@@ -22,7 +22,7 @@ use ::parquet::schema::types::ColumnDescPtr;
 use arrow_array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, new_null_array};
 use arrow_schema::{DataType, Field, Schema};
 use relist::keycode::Key;
-use relist::query::Frame;
+use relist::query::{Frame, Part};
 
 use crate::arrays::{array_of, schema_of};
 use crate::encode::{encode, is_own};
@@ -325,8 +325,9 @@ fn encode_column(
         let encoded = encode(column, leaf, &mut source, group)?;
         return Ok(vec![Chunk::Own(encoded)]);
     }
+    let mut part = Part::default();
     for rows in group {
-        let part = source.read(rows.clone())?;
+        source.read_into(rows.clone(), &mut part)?;
         for start in (0..part.len()).step_by(SLICE) {
             let array = array_of(column, &part, start..part.len().min(start + SLICE))?;
             let values = compute_leaves(&field, &array)?;

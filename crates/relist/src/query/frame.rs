@@ -331,6 +331,17 @@ impl FrameColumn<'_> {
     /// # Errors
     /// When the store cannot be read.
     pub fn read(&mut self, rows: Range<usize>) -> Result<Part> {
+        let mut part = Part::default();
+        self.read_into(rows, &mut part)?;
+        Ok(part)
+    }
+
+    /// As [`read`](Self::read), into the room of a part that is not needed any more: fresh memory
+    /// costs more than the work.
+    ///
+    /// # Errors
+    /// When the store cannot be read; the part then holds anything.
+    pub fn read_into(&mut self, rows: Range<usize>, part: &mut Part) -> Result<()> {
         let slots = self.frame.slots.get(rows.clone()).unwrap_or_default();
         if let Some(placed) = self.frame.placed.get(rows.clone())
             && self
@@ -339,13 +350,13 @@ impl FrameColumn<'_> {
                 .binary_search_by_key(&rows.start, |c| c.start)
                 .is_ok_and(|at| self.frame.chunks.get(at) == Some(&rows))
         {
-            return self.gather(placed);
+            return self.gather(placed, part);
         }
         let mut placed: Vec<(u32, u32)> = slots.iter().copied().zip(0..).collect();
         if !placed.is_sorted() {
             placed.sort_unstable();
         }
-        self.gather(&placed)
+        self.gather(&placed, part)
     }
 
     /// No rows, but the codes that the field has.
@@ -382,6 +393,7 @@ impl FrameColumn<'_> {
         };
         // What a cell was before is not in its segment.
         let whole = self.known.past.is_empty();
+        let (mut placed, mut part) = (Vec::new(), Part::default());
         for run in slots.chunk_by(|a, b| place(*a).0 == place(*b).0) {
             if whole
                 && let Some(first) = run.first()
@@ -390,8 +402,9 @@ impl FrameColumn<'_> {
             {
                 continue;
             }
-            let placed: Vec<(u32, u32)> = run.iter().copied().zip(0..).collect();
-            let part = self.gather(&placed)?;
+            placed.clear();
+            placed.extend(run.iter().copied().zip(0..));
+            self.gather(&placed, &mut part)?;
             for row in 0..part.len() {
                 if !visit(&part, part.item(row)) {
                     return Ok(());
@@ -402,9 +415,9 @@ impl FrameColumn<'_> {
     }
 
     /// The cells of slots, ascending, each at its place.
-    fn gather(&mut self, placed: &[(u32, u32)]) -> Result<Part> {
+    fn gather(&mut self, placed: &[(u32, u32)], part: &mut Part) -> Result<()> {
         let known = Arc::clone(&self.known);
-        let mut part = Part::absent(placed.len(), Arc::clone(&known.dictionary));
+        part.reset(placed.len(), &known.dictionary);
         for run in placed.chunk_by(|a, b| place(a.0).0 == place(b.0).0) {
             let Some((first, _)) = run.first() else {
                 continue;
@@ -415,7 +428,7 @@ impl FrameColumn<'_> {
             };
             if segment.is_elsewhere() {
                 for (slot, at) in run {
-                    self.take_record(*slot, *at as usize, &mut part)?;
+                    self.take_record(*slot, *at as usize, part)?;
                 }
                 continue;
             }
@@ -431,7 +444,7 @@ impl FrameColumn<'_> {
                 }
             }
         }
-        Ok(part)
+        Ok(())
     }
 
     fn segment(&mut self, number: u32) -> Result<Option<Arc<Segment>>> {
