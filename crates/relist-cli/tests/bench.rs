@@ -123,7 +123,7 @@ fn pages_are_not_written_over_something_else() {
 fn every_export_is_written_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let pages = pages(folder.path());
-    let workload = ["--listings", "600", "--pages", &pages, "--runs", "2"];
+    let workload = ["--listings", "600", "--pages", &pages, "--runs", "1"];
     let text = done(&[&["export", "--json"][..], &workload].concat());
     let said: Value = serde_json::from_str(&text).unwrap();
     let figures = said["figures"].as_array().unwrap();
@@ -133,7 +133,7 @@ fn every_export_is_written_and_leaves_nothing_behind() {
         .collect();
     let whole = ["parquet", "csv", "ndjson", "lake, first run"].map(|what| (what, 600));
     assert_eq!(records.get(..4).unwrap(), whole);
-    // The last round's share of the pages of wave 2: one of them, with 200 records.
+    // A share of the pages of wave 2: one of them, with 200 records.
     let (what, changed) = records[4];
     assert_eq!(what, "lake, 1 % changed");
     assert!((1..=40).contains(&changed), "{text}");

@@ -239,7 +239,7 @@ fn day_of_cell(value: Value<'_>) -> Option<i32> {
     }
 }
 
-/// Microseconds; what is finer is cut.
+/// Microseconds; where any is finer, the column is one of text.
 fn micros_of(number: Numeral) -> Option<i64> {
     match number.unit {
         Unit::Day => number.value.checked_mul(86_400_000_000),

@@ -312,14 +312,7 @@ impl Leaf {
             stats.push(count_of(PageType::DICTIONARY_PAGE, Encoding::PLAIN));
         }
         for page in pages {
-            match stats.last_mut() {
-                Some(last)
-                    if (last.page_type, last.encoding) == (PageType::DATA_PAGE, page.encoding) =>
-                {
-                    last.count += 1;
-                }
-                _ => stats.push(count_of(PageType::DATA_PAGE, page.encoding)),
-            }
+            count_in(&mut stats, page.encoding);
             let data = Page::DataPage {
                 buf: page.bytes.into(),
                 num_values: page.values,
@@ -333,28 +326,27 @@ impl Leaf {
         }
         let statistics = self.statistics();
         let bytes = sink.into_inner()?;
+        let at = |offset: u64| i64::try_from(offset).unwrap_or(i64::MAX);
         let metadata = ColumnChunkMetaData::builder(self.descriptor)
             .set_compression(self.compression.0)
             .set_encodings(encodings)
             .set_page_encoding_stats(stats)
             .set_total_compressed_size(signed(compressed))
             .set_total_uncompressed_size(signed(uncompressed))
-            .set_num_values(i64::try_from(self.values).unwrap_or(i64::MAX))
-            .set_data_page_offset(first.map_or(0, |at| i64::try_from(at).unwrap_or(0)))
-            .set_dictionary_page_offset(dictionary.map(|at| i64::try_from(at).unwrap_or(0)))
+            .set_num_values(at(self.values))
+            .set_data_page_offset(first.map_or(0, at))
+            .set_dictionary_page_offset(dictionary.map(at))
             .set_statistics(statistics)
             .build()?;
-        Ok(Encoded {
-            close: ColumnCloseResult {
-                bytes_written: bytes.len() as u64,
-                rows_written: self.rows,
-                metadata,
-                bloom_filter: None,
-                column_index: None,
-                offset_index: None,
-            },
-            bytes,
-        })
+        let close = ColumnCloseResult {
+            bytes_written: bytes.len() as u64,
+            rows_written: self.rows,
+            metadata,
+            bloom_filter: None,
+            column_index: None,
+            offset_index: None,
+        };
+        Ok(Encoded { bytes, close })
     }
 
     fn statistics(&mut self) -> Statistics {
@@ -394,6 +386,15 @@ impl Leaf {
 
 fn signed(size: usize) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+/// Counts a data page with the one before, where both are encoded alike.
+fn count_in(stats: &mut Vec<PageEncodingStats>, encoding: Encoding) {
+    let own = (PageType::DATA_PAGE, encoding);
+    match stats.last_mut() {
+        Some(last) if (last.page_type, last.encoding) == own => last.count += 1,
+        _ => stats.push(count_of(PageType::DATA_PAGE, encoding)),
+    }
 }
 
 fn count_of(page_type: PageType, encoding: Encoding) -> PageEncodingStats {

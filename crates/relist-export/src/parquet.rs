@@ -65,7 +65,7 @@ pub(crate) fn write_parquet(
     for (number, group) in groups(frame, &rows).into_iter().enumerate() {
         let writers = factory.create_column_writers(number)?;
         let jobs = jobs(shape, &schema, &leaves, writers);
-        let columns = encode_group(frame, shape, jobs, &group)?;
+        let columns = encode_group(frame, shape, &jobs, &group)?;
         let mut writer = file.next_row_group()?;
         for chunk in columns {
             match chunk {
@@ -292,7 +292,7 @@ fn jobs(
 fn encode_group(
     frame: &Frame<'_>,
     shape: &Shape,
-    jobs: Vec<Mutex<Option<Job>>>,
+    jobs: &[Mutex<Option<Job>>],
     group: &[Range<usize>],
 ) -> Result<Vec<Chunk>, ExportError> {
     let encoded = all(jobs.len(), |at| {

@@ -1,8 +1,8 @@
 //! Work shared among cores, with its results in order and few of them held.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use rayon::prelude::*;
 
 /// The most threads: each holds a chunk of rows of every field.
 const MOST: usize = 4;
@@ -19,8 +19,8 @@ pub(crate) type Give<'g, R> = dyn FnMut(R) -> bool + 'g;
 type Sent<R, E> = Option<Result<R, E>>;
 
 /// Does `work` to each number below `items` on several threads, and gives the results to `take` in
-/// order. `begin` makes what one thread keeps from one number to the next; each may be `ahead` by so
-/// many results.
+/// order. `begin` makes what one thread keeps from one number to the next; each thread may be
+/// `ahead` by so many results.
 ///
 /// # Errors
 /// The first of `begin`, `work` or `take`, by the order of the numbers.
@@ -103,40 +103,14 @@ fn turn<S, R, E>(
 /// results are in order.
 ///
 /// # Errors
-/// The first of `work`, by the order of the numbers.
+/// One of `work`; the others then end with what they have at hand.
 pub(crate) fn all<R: Send, E: Send>(
     items: usize,
-    work: impl Fn(usize) -> Result<R, E> + Sync,
+    work: impl Fn(usize) -> Result<R, E> + Sync + Send,
 ) -> Result<Vec<R>, E> {
-    let threads = threads(items);
-    if threads < 2 {
-        return (0..items).map(work).collect();
-    }
-    let next = Mutex::new(0..items);
-    let done: Mutex<Vec<(usize, Result<R, E>)>> = Mutex::new(Vec::with_capacity(items));
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let item = next.lock().unwrap_or_else(PoisonError::into_inner).next();
-                    let Some(item) = item else { return };
-                    let result = work(item);
-                    let failed = result.is_err();
-                    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-                    done.push((item, result));
-                    if failed {
-                        // The others end with what they have at hand.
-                        let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
-                        *next = items..items;
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_unstable_by_key(|(item, _)| *item);
-    done.into_iter().map(|(_, result)| result).collect()
+    // Threads that stay: what one leaves behind in memory when it ends is not soon used again.
+    let items = (0..items).into_par_iter().with_max_len(1);
+    items.map(work).collect()
 }
 
 #[cfg(test)]

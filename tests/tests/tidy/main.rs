@@ -46,9 +46,10 @@ const BANS: &[Ban] = &[
             "crates/relist/src/column/",
             "crates/relist/src/query/",
             "crates/relist/src/ingest",
+            "crates/relist-export/src/workers.rs",
         ],
         names: &["rayon"],
-        why: "only columns, queries and ingest work on all cores",
+        why: "only columns, queries, ingest and what exports share work by do so on all cores",
     },
     Ban {
         within: LIBRARY,

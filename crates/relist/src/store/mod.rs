@@ -78,6 +78,8 @@ use guarded::{Database, ReadOnlyDatabase, ReadTransaction};
 const CACHE_BYTES: usize = 128 << 20;
 /// And of whoever writes: it needs its memory for what is to be written.
 const WRITER_CACHE_BYTES: usize = 32 << 20;
+/// And of whoever reads each page once.
+const SCAN_CACHE_BYTES: usize = 16 << 20;
 
 /// Stores created by this process: each has a temporary name of its own.
 static CREATED: AtomicU64 = AtomicU64::new(0);
@@ -219,7 +221,18 @@ impl Store {
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
         check_magic(path)?;
-        Store::start(open_reader(path)?, path, None)
+        Store::start(open_reader(path, CACHE_BYTES)?, path, None)
+    }
+
+    /// Opens a store for reading as [`open_read_only`](Store::open_read_only) does, by someone who
+    /// reads each page once and has a better use for the memory than to hold them.
+    ///
+    /// # Errors
+    /// As [`open_read_only`](Store::open_read_only).
+    pub fn open_to_scan(path: impl AsRef<Path>) -> Result<Store> {
+        let path = path.as_ref();
+        check_magic(path)?;
+        Store::start(open_reader(path, SCAN_CACHE_BYTES)?, path, None)
     }
 
     /// Creates a store on an empty disk of the caller's own.
@@ -396,7 +409,7 @@ impl Store {
         if matches!(opened.engine.as_ref(), Engine::Reader(_)) {
             let now = identity(&self.path);
             if now.is_some() && now != opened.file {
-                *opened = open_reader(&self.path)?;
+                *opened = open_reader(&self.path, CACHE_BYTES)?;
             }
         }
         Ok(Arc::clone(&opened.engine))
@@ -431,9 +444,13 @@ impl Engine {
     }
 }
 
-fn open_reader(path: &Path) -> Result<Opened> {
+fn open_reader(path: &Path, cache: usize) -> Result<Opened> {
     open_same(path, || {
-        let open = || ReadOnlyDatabase::new(|| builder().open_read_only(path));
+        let open = || {
+            let mut builder = builder();
+            let builder = builder.set_cache_size(cache);
+            ReadOnlyDatabase::new(|| builder.open_read_only(path))
+        };
         let database = match open() {
             // The last writer was killed: only an open for writing may put the file in order.
             Err(redb::DatabaseError::RepairAborted) => {

@@ -48,7 +48,7 @@ pub(super) fn run(app: &mut App<'_>, args: &BenchCopy) -> Result<Exit, Failure> 
     let to = app.path(&args.to);
     let path = app.store_path()?;
     let (begun, cpu) = (Instant::now(), cpu_time());
-    let store = Store::open_read_only(&path)?;
+    let store = Store::open_to_scan(&path)?;
     let snapshot = store.snapshot()?;
     let mut copied = Copied::default();
     if args.format == Written::Lake {
