@@ -46,10 +46,11 @@ const BANS: &[Ban] = &[
             "crates/relist/src/column/",
             "crates/relist/src/query/",
             "crates/relist/src/ingest",
+            "crates/relist/src/store/stage.rs",
             "crates/relist-export/src/workers.rs",
         ],
         names: &["rayon"],
-        why: "only columns, queries, ingest and what exports share work by do so on all cores",
+        why: "only columns, queries, ingest, staging and exports work on all cores",
     },
     Ban {
         within: LIBRARY,

@@ -224,7 +224,7 @@ impl Repair<'_> {
         }
         let previous = match entry.previous_row {
             0 => None,
-            row => txn.bodies(std::iter::once(row))?.pop(),
+            row => txn.bodies(&[row])?.pop(),
         };
         let stored = self.heads.get(&(entry.resource, entry.slot)).copied();
         let stored = stored.filter(|own| own.row == entry.row);

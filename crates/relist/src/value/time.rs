@@ -134,8 +134,8 @@ impl DateTime {
         TimeOfDay(seconds * 1_000_000_000 + u64::from(self.nanos))
     }
 
-    /// Seconds since 1970-01-01T00:00:00 on a clock that shows its own offset. No timestamp that was
-    /// parsed comes near the ends, at which it stays.
+    /// Seconds since 1970-01-01T00:00:00 on a clock that shows its own offset. No timestamp that
+    /// was parsed comes near the ends, at which it stays.
     pub(crate) fn local_seconds(self) -> i64 {
         let offset = i64::from(self.offset_minutes) * 60;
         self.seconds.saturating_add(offset)
