@@ -167,7 +167,9 @@ fn on_a_full_disk_a_lake_stays_what_it_was() {
     let manifests = |folder: &Path| -> Vec<(String, Vec<u8>)> {
         let mut found = BTreeSet::new();
         files(folder, &mut found);
-        let own = found.into_iter().filter(|name| name.ends_with(".json"));
+        let own = found
+            .into_iter()
+            .filter(|name| Path::new(name).extension() == Some("json".as_ref()));
         own.map(|name| (name.clone(), fs::read(&name).unwrap()))
             .collect()
     };
