@@ -77,7 +77,7 @@ def serve(queries):
         print(json.dumps(reply), flush=True)
 
 
-def main(wave, changes, query, opened):
+def main(wave, changes, query, opened, copy=None):
     parser = argparse.ArgumentParser()
     actions = parser.add_subparsers(dest="action", required=True)
     one = actions.add_parser("wave")
@@ -86,6 +86,10 @@ def main(wave, changes, query, opened):
     one.add_argument("--wave", required=True)
     for name in ("changes", "query", "open"):
         actions.add_parser(name).add_argument("--store", required=True)
+    if copy:
+        export = actions.add_parser("copy")
+        for name in ("store", "to", "format", "key"):
+            export.add_argument("--" + name, required=True)
     asked = parser.parse_args()
     if asked.action == "wave":
         print(json.dumps(wave(asked.data, asked.to, asked.wave)))
@@ -93,6 +97,8 @@ def main(wave, changes, query, opened):
         changes(asked.store, sys.stdout)
     elif asked.action == "query":
         query(asked.store)
+    elif asked.action == "copy":
+        print(json.dumps(copy(asked.store, asked.to, asked.format, asked.key)))
     else:
         seconds, answer = opened(asked.store)
         print(json.dumps({"seconds": seconds, "answer": answer}))

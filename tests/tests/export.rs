@@ -78,3 +78,46 @@ fn columns_and_records_give_the_same_bytes() {
     }
     assert!(rows > 5_000, "{rows}");
 }
+
+#[test]
+fn what_is_committed_while_an_export_runs_is_not_in_it() {
+    let mut waves = Waves::new(22, 600);
+    let fresh = Fresh::new();
+    let mut txn = fresh.store.begin_write(Timestamp(0)).unwrap();
+    txn.define(waves.market().schema()).unwrap();
+    txn.commit().unwrap();
+    let pages: Vec<Vec<u8>> = waves.pages(200).collect();
+    let files: Vec<(&str, &Vec<u8>)> = pages.iter().map(|page| ("first", page)).collect();
+    fresh.ingest("Property", &files, DAY);
+    let (query, context) = (Query::new("Property"), QueryContext::new(Timestamp(0)));
+    let formats = [Format::Parquet, Format::Csv, Format::Ndjson, Format::Arrow];
+    for (day, format) in (2..).zip(formats) {
+        let request = Request {
+            query: &query,
+            context: &context,
+            format,
+            lines: LineEnd::CrLf,
+        };
+        let snapshot = fresh.snapshot();
+        let mut before = Vec::new();
+        write_columns(&snapshot, &request, &mut before, &mut |_| true).unwrap();
+        let of_day = waves.day();
+        let pages: Vec<Vec<u8>> = waves.day_pages(&of_day, 200).collect();
+        let files: Vec<(&str, &Vec<u8>)> = pages.iter().map(|page| ("day", page)).collect();
+        // The writer would wait here for ever, if an export kept it waiting.
+        let mut waiting = true;
+        let mut during = Vec::new();
+        write_columns(&snapshot, &request, &mut during, &mut |_| {
+            if std::mem::take(&mut waiting) {
+                fresh.ingest("Property", &files, day * DAY);
+            }
+            true
+        })
+        .unwrap();
+        assert!(!waiting && fresh.snapshot().sequence() > snapshot.sequence());
+        assert!(during == before, "{format:?}");
+        let mut after = Vec::new();
+        write_columns(&fresh.snapshot(), &request, &mut after, &mut |_| true).unwrap();
+        assert!(after != before, "{format:?}");
+    }
+}

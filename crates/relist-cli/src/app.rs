@@ -188,6 +188,12 @@ impl<'a> App<'a> {
         Ok(Store::open_read_only(&path)?)
     }
 
+    /// Opens the store for reading each page of it once.
+    pub(crate) fn open_to_scan(&mut self) -> Result<Store, Failure> {
+        let path = self.existing_store()?;
+        Ok(Store::open_to_scan(&path)?)
+    }
+
     /// Opens the store for reading and writing.
     pub(crate) fn open_writer(&mut self) -> Result<Store, Failure> {
         let path = self.existing_store()?;

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 pub(crate) use bench::{
-    Bench, BenchAction, BenchIngest, BenchQuery, BenchWave, Measuring, Wave, Workload,
+    Bench, BenchAction, BenchCopy, BenchExport, BenchIngest, BenchQuery, BenchWave, Measuring,
+    Wave, Workload, Written,
 };
 pub(crate) use check::{Doctor, Verify};
 

@@ -120,6 +120,35 @@ fn pages_are_not_written_over_something_else() {
 }
 
 #[test]
+fn every_export_is_written_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = pages(folder.path());
+    let workload = ["--listings", "600", "--pages", &pages, "--runs", "1"];
+    let text = done(&[&["export", "--json"][..], &workload].concat());
+    let said: Value = serde_json::from_str(&text).unwrap();
+    let figures = said["figures"].as_array().unwrap();
+    let records: Vec<(&str, u64)> = figures
+        .iter()
+        .map(|f| (f["what"].as_str().unwrap(), f["records"].as_u64().unwrap()))
+        .collect();
+    let whole = ["parquet", "csv", "ndjson", "lake, first run"].map(|what| (what, 600));
+    assert_eq!(records.get(..4).unwrap(), whole);
+    // A share of the pages of wave 2: one of them, with 200 records.
+    let (what, changed) = records[4];
+    assert_eq!(what, "lake, 1 % changed");
+    assert!((1..=40).contains(&changed), "{text}");
+    assert!(said["lake_update"]["of_parquet"].as_f64().unwrap() > 0.0);
+    let table = done(&[&["export", "--only", "csv"][..], &workload].concat());
+    assert!(table.contains("| csv    | Relist |"), "{table}");
+    let left: Vec<String> = fs::read_dir(&pages)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("relist-bench"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
 fn every_question_has_an_answer() {
     let folder = tempfile::tempdir().unwrap();
     let pages = pages(folder.path());

@@ -122,6 +122,36 @@ pub(crate) fn array_of(
     })
 }
 
+/// Puts the integers that a column of numbers or times holds, a row each: a decimal's are in units
+/// of its last digit.
+pub(crate) fn integers(ty: &ColumnType, part: &Part, out: &mut Vec<Option<i64>>) {
+    out.clear();
+    let rows = 0..part.len();
+    let mut give = |value: Option<i64>| out.push(value);
+    match ty {
+        ColumnType::Decimal { scale, .. } => {
+            let of_cell = |v: Value<'_>| i64::try_from(decimal_of(&v, *scale)?).ok();
+            let of = |n: Numeral| {
+                if n.scale == *scale {
+                    return Some(n.value);
+                }
+                i64::try_from(rescaled(i128::from(n.value), n.scale, *scale)?).ok()
+            };
+            each(part, rows, &FieldType::Decimal, of_cell, of, give);
+        }
+        ColumnType::Date => {
+            let of_cell = |v: Value<'_>| day_of_cell(v).map(i64::from);
+            let of = |n: Numeral| day_of(n).map(i64::from);
+            each(part, rows, &FieldType::Date, of_cell, of, give);
+        }
+        ColumnType::DateTime => {
+            let ty = &FieldType::DateTime;
+            each(part, rows, ty, micros_of_cell, micros_of, give);
+        }
+        _ => each(part, rows, &FieldType::Int, int_of_cell, int_of, &mut give),
+    }
+}
+
 /// Gives each row's value, codes read once.
 fn each<T: Copy>(
     part: &Part,
@@ -209,7 +239,7 @@ fn day_of_cell(value: Value<'_>) -> Option<i32> {
     }
 }
 
-/// Microseconds; what is finer is cut.
+/// Microseconds; where any is finer, the column is one of text.
 fn micros_of(number: Numeral) -> Option<i64> {
     match number.unit {
         Unit::Day => number.value.checked_mul(86_400_000_000),
@@ -242,7 +272,7 @@ fn micros_of_cell(value: Value<'_>) -> Option<i64> {
 }
 
 /// A text of a column of text: a string itself, anything else as JSON without quotes.
-fn text_of<R>(cell: Cell<'_>, scratch: &mut String, give: impl FnOnce(&str) -> R) -> R {
+pub(crate) fn text_of<R>(cell: Cell<'_>, scratch: &mut String, give: impl FnOnce(&str) -> R) -> R {
     if let Value::String(text) = cell.value() {
         return give(&text);
     }

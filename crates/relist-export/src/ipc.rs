@@ -13,6 +13,9 @@ use crate::error::ExportError;
 use crate::shape::Shape;
 use crate::workers::{Give, in_order};
 
+/// Batches that a thread may be ahead.
+const AHEAD: usize = 1;
+
 /// Writes a frame as an Arrow stream, a batch a chunk of rows.
 ///
 /// # Errors
@@ -46,7 +49,7 @@ pub(crate) fn write_stream(
         Ok(())
     };
     let mut done = 0;
-    in_order(chunks.len(), begin, work, |batch: RecordBatch| {
+    in_order((chunks.len(), AHEAD), begin, work, |batch: RecordBatch| {
         stream.write(&batch)?;
         done += batch.num_rows() as u64;
         if progress(done) {

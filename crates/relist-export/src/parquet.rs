@@ -18,14 +18,16 @@ use ::parquet::file::properties::{
     EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion,
 };
 use ::parquet::file::writer::SerializedFileWriter;
-use ::parquet::schema::types::ColumnPath;
+use ::parquet::schema::types::ColumnDescPtr;
 use arrow_array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, new_null_array};
 use arrow_schema::{DataType, Field, Schema};
 use relist::keycode::Key;
-use relist::query::Frame;
+use relist::query::{Frame, Part};
 
 use crate::arrays::{array_of, schema_of};
+use crate::encode::{encode, is_own};
 use crate::error::ExportError;
+use crate::leaf::{Encoded, Leaf};
 use crate::shape::{ColumnType, Shape};
 use crate::workers::all;
 
@@ -58,12 +60,18 @@ pub(crate) fn write_parquet(
     let buffer = Buffer::default();
     let mut file = SerializedFileWriter::new(buffer.clone(), root, Arc::new(properties))?;
     let factory = ArrowRowGroupWriterFactory::new(&file, Arc::clone(&schema));
+    let leaves = file.schema_descr().columns().to_vec();
     let mut done = 0;
     for (number, group) in groups(frame, &rows).into_iter().enumerate() {
-        let columns = encode_group(frame, shape, &schema, &factory, (number, &group))?;
+        let writers = factory.create_column_writers(number)?;
+        let jobs = jobs(shape, &schema, &leaves, writers);
+        let columns = encode_group(frame, shape, &jobs, &group)?;
         let mut writer = file.next_row_group()?;
         for chunk in columns {
-            chunk.append_to_row_group(&mut writer)?;
+            match chunk {
+                Chunk::Own(chunk) => chunk.append_to(&mut writer)?,
+                Chunk::Arrow(chunk) => chunk.append_to_row_group(&mut writer)?,
+            }
             buffer.drain(out)?;
         }
         writer.close()?;
@@ -102,10 +110,14 @@ impl Write for Buffer {
     }
 }
 
+fn compression() -> Result<Compression, ExportError> {
+    Ok(Compression::ZSTD(ZstdLevel::try_new(LEVEL)?))
+}
+
 /// How every Parquet file of ours is written.
 pub(crate) fn plain_properties() -> Result<WriterPropertiesBuilder, ExportError> {
     Ok(WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(LEVEL)?))
+        .set_compression(compression()?)
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_created_by(concat!("relist version ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_statistics_enabled(EnabledStatistics::Chunk)
@@ -123,12 +135,6 @@ fn properties(
         .map(|(key, value)| KeyValue::new(key, value));
     let mut builder = plain_properties()?.set_key_value_metadata(Some(metadata.collect()));
     let resource = frame.resource();
-    for column in &shape.columns {
-        // Keys never repeat.
-        if column.name == resource.key_field {
-            builder = builder.set_column_dictionary_enabled(ColumnPath::from(&*column.name), false);
-        }
-    }
     if frame.is_by_key()
         && let Some(key) = leaf_of(shape, &resource.key_field)
     {
@@ -258,23 +264,37 @@ fn keys(keys: &[Key]) -> ArrayRef {
     }
 }
 
-/// A column's place in the shape, its Arrow field, and the writers of its leaves.
-type Job = (usize, Arc<Field>, Vec<ArrowColumnWriter>);
+/// A column's place in the shape, its Arrow field, its leaves, and the writers of those.
+type Job = (usize, Arc<Field>, Vec<(ColumnDescPtr, ArrowColumnWriter)>);
+
+/// A column chunk that waits for its turn in the file.
+enum Chunk {
+    Own(Encoded),
+    Arrow(ArrowColumnChunk),
+}
+
+fn jobs(
+    shape: &Shape,
+    schema: &Schema,
+    leaves: &[ColumnDescPtr],
+    writers: Vec<ArrowColumnWriter>,
+) -> Vec<Mutex<Option<Job>>> {
+    let mut leaves = leaves.iter().cloned().zip(writers);
+    let mut jobs = Vec::with_capacity(shape.columns.len());
+    for (at, (column, field)) in shape.columns.iter().zip(schema.fields()).enumerate() {
+        let count = if column.ty == ColumnType::Point { 2 } else { 1 };
+        let own = leaves.by_ref().take(count).collect();
+        jobs.push(Mutex::new(Some((at, Arc::clone(field), own))));
+    }
+    jobs
+}
 
 fn encode_group(
     frame: &Frame<'_>,
     shape: &Shape,
-    schema: &Schema,
-    factory: &ArrowRowGroupWriterFactory,
-    (number, group): (usize, &[Range<usize>]),
-) -> Result<Vec<ArrowColumnChunk>, ExportError> {
-    let mut writers = factory.create_column_writers(number)?.into_iter();
-    let mut jobs: Vec<Mutex<Option<Job>>> = Vec::with_capacity(shape.columns.len());
-    for (at, (column, field)) in shape.columns.iter().zip(schema.fields()).enumerate() {
-        let leaves = if column.ty == ColumnType::Point { 2 } else { 1 };
-        let own: Vec<ArrowColumnWriter> = writers.by_ref().take(leaves).collect();
-        jobs.push(Mutex::new(Some((at, Arc::clone(field), own))));
-    }
+    jobs: &[Mutex<Option<Job>>],
+    group: &[Range<usize>],
+) -> Result<Vec<Chunk>, ExportError> {
     let encoded = all(jobs.len(), |at| {
         let job = jobs.get(at).and_then(|job| {
             let mut job = job.lock().unwrap_or_else(PoisonError::into_inner);
@@ -291,23 +311,32 @@ fn encode_group(
 fn encode_column(
     frame: &Frame<'_>,
     shape: &Shape,
-    (at, field, mut writers): Job,
+    (at, field, mut leaves): Job,
     group: &[Range<usize>],
-) -> Result<Vec<ArrowColumnChunk>, ExportError> {
+) -> Result<Vec<Chunk>, ExportError> {
     let (Some(column), Some(id)) = (shape.columns.get(at), shape.fields.get(at)) else {
         return Ok(Vec::new());
     };
     let mut source = frame.column(*id)?;
+    if let [(descriptor, _)] = leaves.as_slice()
+        && is_own(&column.ty)
+        && let Some(leaf) = Leaf::new(Arc::clone(descriptor), (compression()?, LEVEL))?
+    {
+        let encoded = encode(column, leaf, &mut source, group)?;
+        return Ok(vec![Chunk::Own(encoded)]);
+    }
+    let mut part = Part::default();
     for rows in group {
-        let part = source.read(rows.clone())?;
+        source.read_into(rows.clone(), &mut part)?;
         for start in (0..part.len()).step_by(SLICE) {
             let array = array_of(column, &part, start..part.len().min(start + SLICE))?;
-            let leaves = compute_leaves(&field, &array)?;
-            for (writer, leaf) in writers.iter_mut().zip(&leaves) {
-                writer.write(leaf)?;
+            let values = compute_leaves(&field, &array)?;
+            for ((_, writer), values) in leaves.iter_mut().zip(&values) {
+                writer.write(values)?;
             }
         }
     }
-    let chunks = writers.into_iter().map(ArrowColumnWriter::close);
-    Ok(chunks.collect::<Result<_, _>>()?)
+    let chunks = leaves.into_iter();
+    let chunks = chunks.map(|(_, writer)| Ok(Chunk::Arrow(writer.close()?)));
+    chunks.collect()
 }

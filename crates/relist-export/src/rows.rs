@@ -1,10 +1,12 @@
-//! Lines of text out of columns: a chunk of rows at a time, chunks in parallel.
+//! Lines of text out of columns, a chunk of rows at a time.
 //!
-//! Each field of a chunk is read as a part; what a code stands for is written once and copied from
-//! then on.
+//! First the fields of the chunk are read, several at once, then its lines are written, several
+//! pieces at once: so no more than one chunk's cells are held. What a code stands for is written
+//! once and copied from then on.
 
 use std::io::Write;
-use std::sync::{Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use relist::query::{Frame, FrameColumn, Item, Part};
 use relist::record::Cell;
@@ -14,10 +16,12 @@ use relist::value::{Value, write_json_string};
 use crate::cell::{CellText, guarded};
 use crate::csv::LineEnd;
 use crate::error::ExportError;
-use crate::workers::{Give, in_order};
+use crate::workers::{Give, all, in_order};
 
 /// Rows whose lines are one text: a chunk has 32 of them.
 const PIECE: usize = 256;
+/// Texts that a thread may be ahead.
+const AHEAD: usize = 2;
 
 /// How lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,10 +33,11 @@ pub(crate) enum Style {
 }
 
 /// One field of the lines.
-struct Line<'f> {
-    column: FrameColumn<'f>,
+struct Line {
     /// `"Name":`, for JSON.
     name: String,
+    /// Its cells in the chunk.
+    part: Part,
     /// What each code is written as, once it was.
     codes: Vec<Option<Box<str>>>,
 }
@@ -48,97 +53,124 @@ pub(crate) fn write_lines(
     out: &mut dyn Write,
     progress: &mut dyn FnMut(u64) -> bool,
 ) -> Result<(), ExportError> {
-    let chunks = frame.chunks();
+    let columns = fields
+        .iter()
+        .map(|field| frame.column(*field).map(Mutex::new));
+    let columns: Vec<Mutex<FrameColumn<'_>>> = columns.collect::<Result<_, _>>()?;
+    let lines: Vec<RwLock<Line>> = fields.iter().map(|field| line_of(frame, *field)).collect();
     let mut done = 0;
-    let begin = || lines_of(frame, fields);
     // Texts that were written and may be filled again: fresh memory costs more than the work.
     let used: Mutex<Vec<String>> = Mutex::default();
-    let work = |lines: &mut Vec<Line<'_>>, at: usize, give: &mut Give<'_, (u64, String)>| {
-        let rows = chunks.get(at).cloned().unwrap_or_default();
-        let parts = lines.iter_mut().map(|line| line.column.read(rows.clone()));
-        let parts: Vec<Part> = parts.collect::<Result<_, _>>()?;
-        for start in (0..rows.len()).step_by(PIECE) {
-            let piece = start..rows.len().min(start + PIECE);
+    for chunk in frame.chunks() {
+        all(lines.len(), |at| match columns.get(at).zip(lines.get(at)) {
+            Some((column, line)) => {
+                let mut column = column.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut line = line.write().unwrap_or_else(PoisonError::into_inner);
+                line.read(&mut column, chunk.clone(), style)
+            }
+            None => Ok(()),
+        })?;
+        let read: Vec<_> = lines
+            .iter()
+            .map(|line| line.read().unwrap_or_else(PoisonError::into_inner))
+            .collect();
+        let read: Vec<&Line> = read.iter().map(|line| &**line).collect();
+        let work = |(): &mut (), at: usize, give: &mut Give<'_, (u64, String)>| {
+            let start = at * PIECE;
+            let piece = start..chunk.len().min(start + PIECE);
             let count = piece.len() as u64;
             let free = used.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut text = free.unwrap_or_default();
             text.clear();
             for row in piece {
                 match style {
-                    Style::Json(end) => json_row(lines, &parts, row, end, &mut text),
-                    Style::Csv(end) => csv_row(lines, &parts, row, end, &mut text),
+                    Style::Json(end) => json_row(&read, row, end, &mut text),
+                    Style::Csv(end) => csv_row(&read, row, end, &mut text),
                 }
             }
-            if !give((count, text)) {
-                break;
-            }
-        }
-        Ok(())
-    };
-    in_order(chunks.len(), begin, work, |(count, text)| {
-        out.write_all(text.as_bytes())
-            .map_err(ExportError::stream)?;
-        used.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(text);
-        done += count;
-        if progress(done) {
+            give((count, text));
             Ok(())
-        } else {
-            Err(ExportError::Stopped)
-        }
+        };
+        let pieces = chunk.len().div_ceil(PIECE);
+        in_order(
+            (pieces, AHEAD),
+            || Ok(()),
+            work,
+            |(count, text)| {
+                out.write_all(text.as_bytes())
+                    .map_err(ExportError::stream)?;
+                used.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(text);
+                done += count;
+                if progress(done) {
+                    Ok(())
+                } else {
+                    Err(ExportError::Stopped)
+                }
+            },
+        )?;
+    }
+    Ok(())
+}
+
+fn line_of(frame: &Frame<'_>, field: FieldId) -> RwLock<Line> {
+    let mut name = String::new();
+    let own = frame.resource().field(field).map_or("", |f| &f.name);
+    // Writing to a String cannot fail.
+    let _ = write_json_string(&mut name, own);
+    name.push(':');
+    RwLock::new(Line {
+        name,
+        part: Part::default(),
+        codes: Vec::new(),
     })
 }
 
-fn lines_of<'f>(frame: &'f Frame<'_>, fields: &[FieldId]) -> Result<Vec<Line<'f>>, ExportError> {
-    let line = |field: &FieldId| {
-        let mut name = String::new();
-        let own = frame.resource().field(*field).map_or("", |f| &f.name);
-        // Writing to a String cannot fail.
-        let _ = write_json_string(&mut name, own);
-        name.push(':');
-        Ok(Line {
-            column: frame.column(*field)?,
-            name,
-            codes: Vec::new(),
-        })
-    };
-    fields.iter().map(line).collect()
-}
-
-impl Line<'_> {
-    /// Appends what a code is written as.
-    #[inline]
-    fn code(
+impl Line {
+    /// Reads the cells of some rows, and writes what the codes among them stand for.
+    fn read(
         &mut self,
-        code: u16,
-        part: &Part,
-        out: &mut String,
-        write: impl FnOnce(Cell<'_>, &mut String),
-    ) {
-        let at = usize::from(code);
-        if let Some(Some(text)) = self.codes.get(at) {
-            out.push_str(text);
-            return;
+        column: &mut FrameColumn<'_>,
+        rows: Range<usize>,
+        style: Style,
+    ) -> Result<(), ExportError> {
+        let part = &mut self.part;
+        column.read_into(rows, part)?;
+        if self.codes.len() < part.codes() {
+            self.codes.resize(part.codes(), None);
         }
-        let start = out.len();
-        if let Some(cell) = part.coded(code) {
-            write(cell, out);
+        for row in 0..part.len() {
+            let Item::Code(code) = part.item(row) else {
+                continue;
+            };
+            if let Some(slot @ None) = self.codes.get_mut(usize::from(code))
+                && let Some(cell) = part.coded(code)
+            {
+                let mut text = String::new();
+                match style {
+                    Style::Json(_) => cell.write_json(&mut text),
+                    Style::Csv(_) => csv_cell(cell, &mut text),
+                }
+                *slot = Some(text.into());
+            }
         }
-        if self.codes.len() <= at {
-            self.codes.resize(part.codes().max(at + 1), None);
-        }
-        if let Some(slot) = self.codes.get_mut(at) {
-            *slot = Some(out.get(start..).unwrap_or_default().into());
-        }
+        Ok(())
+    }
+
+    /// What a code is written as.
+    #[inline]
+    fn code(&self, code: u16) -> &str {
+        let text = self.codes.get(usize::from(code));
+        text.and_then(Option::as_deref).unwrap_or_default()
     }
 }
 
-fn json_row(lines: &mut [Line<'_>], parts: &[Part], row: usize, end: &str, out: &mut String) {
+fn json_row(lines: &[&Line], row: usize, end: &str, out: &mut String) {
     out.push('{');
     let mut first = true;
-    for (line, part) in lines.iter_mut().zip(parts) {
-        let item = part.item(row);
+    for line in lines {
+        let item = line.part.item(row);
         if matches!(item, Item::Absent) {
             continue;
         }
@@ -150,7 +182,7 @@ fn json_row(lines: &mut [Line<'_>], parts: &[Part], row: usize, end: &str, out: 
             Item::Absent => {}
             Item::Null => out.push_str("null"),
             Item::Number(number) => number.write_json(out),
-            Item::Code(code) => line.code(code, part, out, json_cell),
+            Item::Code(code) => out.push_str(line.code(code)),
             Item::Cell(cell) => cell.write_json(out),
         }
     }
@@ -158,14 +190,14 @@ fn json_row(lines: &mut [Line<'_>], parts: &[Part], row: usize, end: &str, out: 
     out.push_str(end);
 }
 
-fn csv_row(lines: &mut [Line<'_>], parts: &[Part], row: usize, end: LineEnd, out: &mut String) {
+fn csv_row(lines: &[&Line], row: usize, end: LineEnd, out: &mut String) {
     let start = out.len();
     let mut first = true;
-    for (line, part) in lines.iter_mut().zip(parts) {
+    for line in lines {
         if !std::mem::take(&mut first) {
             out.push(',');
         }
-        match part.item(row) {
+        match line.part.item(row) {
             Item::Absent | Item::Null => {}
             Item::Number(number) => {
                 let before = out.len();
@@ -176,7 +208,7 @@ fn csv_row(lines: &mut [Line<'_>], parts: &[Part], row: usize, end: LineEnd, out
                     out.remove(before);
                 }
             }
-            Item::Code(code) => line.code(code, part, out, csv_cell),
+            Item::Code(code) => out.push_str(line.code(code)),
             Item::Cell(cell) => csv_cell(cell, out),
         }
     }
@@ -185,11 +217,6 @@ fn csv_row(lines: &mut [Line<'_>], parts: &[Part], row: usize, end: LineEnd, out
         out.push_str("\"\"");
     }
     out.push_str(end.text());
-}
-
-/// Appends a cell as JSON.
-fn json_cell(cell: Cell<'_>, out: &mut String) {
-    cell.write_json(out);
 }
 
 /// Appends a cell as CSV has it.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use relist::query::{Frame, Item, Numeral, Part, Unit};
+use relist::query::{Extent, Frame, FrameColumn, Item, Numeral, Part, Unit};
 use relist::record::Cell;
 use relist::schema::{FieldId, FieldType};
 use relist::value::{Decimal, Value};
@@ -22,6 +22,9 @@ use crate::workers::all;
 const SHORT: u8 = 18;
 /// The digits behind the point that a column of decimals has at least: those of money.
 const LEAST_SCALE: u8 = 2;
+
+/// Microseconds of a second.
+const MICROS: i64 = 1_000_000;
 
 /// What a column holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -288,6 +291,8 @@ enum Fit {
     Yes,
     /// A number with so many digits before and behind the point.
     Digits(u8, u8),
+    /// An instant that is told to less than a microsecond: it only fits a column of text.
+    Finer,
     /// It only fits a column of text.
     No,
 }
@@ -299,6 +304,8 @@ struct Seen {
     scale: u8,
     /// The greatest magnitude that was looked at of each scale: what is less tells nothing new.
     known: [u64; 19],
+    /// Instants that are told to less than a microsecond; misfits, too.
+    finer: u64,
     misfits: u64,
     example: String,
 }
@@ -311,9 +318,35 @@ impl Seen {
         declared: &FieldType,
     ) -> Result<(), ExportError> {
         let mut column = frame.column(field)?;
+        let codes = column.codes();
+        let fits = |code: u16| {
+            let cell = codes.coded(code);
+            cell.is_none_or(|cell| fit_of(cell, declared) == Fit::Yes)
+        };
+        let all = u16::try_from(codes.codes()).is_ok_and(|count| (0..count).all(fits));
+        let mut passed = false;
+        self.scan(&mut column, declared, &mut |extent| {
+            let known = extent_fits(extent, declared, all);
+            passed |= known;
+            known
+        })?;
+        if passed && self.settle(declared) != (plain(declared), None) {
+            // What was passed over may have to be in the note, or be wider with the rest.
+            *self = Seen::default();
+            self.scan(&mut column, declared, &mut |_| false)?;
+        }
+        Ok(())
+    }
+
+    fn scan(
+        &mut self,
+        column: &mut FrameColumn<'_>,
+        declared: &FieldType,
+        known: &mut dyn FnMut(Extent) -> bool,
+    ) -> Result<(), ExportError> {
         // Codes are those of the field throughout.
         let mut codes: Vec<Option<Fit>> = Vec::new();
-        column.scan(&mut |part, item| {
+        column.scan_but(known, &mut |part, item| {
             self.look_at(part, item, declared, &mut codes);
             true
         })?;
@@ -353,8 +386,8 @@ impl Seen {
                     }
                     digits_of(i128::from(number.value), number.scale, number.digits())
                 }
-                (Unit::Day, FieldType::Date | FieldType::DateTime)
-                | (Unit::Instant, FieldType::DateTime) => Fit::Yes,
+                (Unit::Day, FieldType::Date | FieldType::DateTime) => Fit::Yes,
+                (Unit::Instant, FieldType::DateTime) => instant_fit(number.value, number.scale),
                 _ => cell_fit(item, part, declared),
             },
         };
@@ -382,7 +415,8 @@ impl Seen {
                 self.whole = self.whole.max(whole);
                 self.scale = self.scale.max(scale);
             }
-            Fit::No => {
+            Fit::Finer | Fit::No => {
+                self.finer += u64::from(fit == Fit::Finer);
                 if self.misfits == 0 {
                     write_item(item, part, &mut self.example);
                     self.example = self.example.chars().take(40).collect();
@@ -397,6 +431,12 @@ impl Seen {
         let own = plain(declared);
         if self.misfits > 0 {
             let (n, example) = (self.misfits, &self.example);
+            if self.finer == n {
+                let values = if n == 1 { "instant is" } else { "instants are" };
+                let note =
+                    format!("text: {n} {values} finer than microseconds (the first is {example})");
+                return (ColumnType::Text, Some(note));
+            }
             let values = if n == 1 { "value does" } else { "values do" };
             let note = format!(
                 "text: {n} {values} not fit {} (the first is {example})",
@@ -422,6 +462,49 @@ impl Seen {
             },
             _ => (own, None),
         }
+    }
+}
+
+/// Whether an instant in units of `10^-scale` seconds is a number of microseconds.
+fn instant_fit(value: i64, scale: u8) -> Fit {
+    match (scale.checked_sub(6), 6_u8.checked_sub(scale)) {
+        (Some(finer @ 1..), _) => match 10_i64.checked_pow(u32::from(finer)) {
+            Some(unit) if value % unit == 0 => Fit::Yes,
+            _ => Fit::Finer,
+        },
+        (_, Some(coarser)) => {
+            let unit = 10_i64.checked_pow(u32::from(coarser));
+            match unit.and_then(|unit| value.checked_mul(unit)) {
+                Some(_) => Fit::Yes,
+                None => Fit::No,
+            }
+        }
+        _ => Fit::Yes,
+    }
+}
+
+/// Whether all that a segment holds fits its field's plain column; `codes` when all codes do.
+fn extent_fits(extent: Extent, declared: &FieldType, codes: bool) -> bool {
+    use FieldType as F;
+    match (extent, declared) {
+        (Extent::Absent, _) => true,
+        (Extent::Codes, _) => codes,
+        (Extent::Numbers { unit, scale, range }, declared) => match (unit, declared) {
+            (Unit::Number, F::Int) => scale == 0,
+            (Unit::Number, F::Decimal) => {
+                let most = 10_u64.pow(u32::from(SHORT - LEAST_SCALE));
+                let most = most.saturating_mul(10_u64.saturating_pow(u32::from(scale)));
+                let small = |number: i64| number.unsigned_abs() < most;
+                scale <= LEAST_SCALE && range.is_none_or(|(low, high)| small(low) && small(high))
+            }
+            (Unit::Day, F::Date | F::DateTime) => true,
+            (Unit::Instant, F::DateTime) => {
+                let fits = |value| instant_fit(value, scale) == Fit::Yes;
+                scale <= 6 && range.is_none_or(|(low, high)| fits(low) && fits(high))
+            }
+            _ => false,
+        },
+        _ => false,
     }
 }
 
@@ -454,9 +537,13 @@ fn fit_of(cell: Cell<'_>, declared: &FieldType) -> Fit {
         (_, Value::Null)
         | (F::Bool, Value::Bool(_))
         | (F::Date, Value::Date(_))
-        | (F::DateTime, Value::DateTime(_))
         | (F::StringList | F::LookupList(_), Value::StringList(_))
         | (F::GeoPoint, Value::GeoPoint(_)) => Fit::Yes,
+        (F::DateTime, Value::DateTime(at)) => match at.seconds.checked_mul(MICROS) {
+            Some(_) if at.nanos % 1_000 == 0 => Fit::Yes,
+            Some(_) => Fit::Finer,
+            None => Fit::No,
+        },
         // Several feeds write an empty text for nothing.
         (_, Value::String(text)) if text.is_empty() => Fit::Yes,
         (F::Int | F::Decimal, Value::Int(number)) => digits_of(i128::from(*number), 0, 0),
@@ -493,6 +580,15 @@ mod tests {
         assert_eq!(digits_of(184, 3, 3), Fit::Digits(0, 3));
         assert_eq!(digits_of(-12_500, 4, 3), Fit::Digits(1, 2));
         assert_eq!(digits_of(0, 0, 0), Fit::Digits(0, 0));
+    }
+
+    #[test]
+    fn instants_are_whole_microseconds_or_told() {
+        assert_eq!(instant_fit(1_772_409_600_123_456, 6), Fit::Yes);
+        assert_eq!(instant_fit(17_724_096_001_234_560, 7), Fit::Yes);
+        assert_eq!(instant_fit(17_724_096_001_234_567, 7), Fit::Finer);
+        assert_eq!(instant_fit(1_772_409_600, 0), Fit::Yes);
+        assert_eq!(instant_fit(i64::MAX / 10, 0), Fit::No);
     }
 
     #[test]

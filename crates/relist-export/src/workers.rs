@@ -1,14 +1,11 @@
 //! Work shared among cores, with its results in order and few of them held.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use rayon::prelude::*;
 
 /// The most threads: each holds a chunk of rows of every field.
 const MOST: usize = 4;
-
-/// Results that a thread may be ahead: those of a whole turn, or the others would wait for it.
-const AHEAD: usize = 32;
 
 fn threads(items: usize) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -22,12 +19,13 @@ pub(crate) type Give<'g, R> = dyn FnMut(R) -> bool + 'g;
 type Sent<R, E> = Option<Result<R, E>>;
 
 /// Does `work` to each number below `items` on several threads, and gives the results to `take` in
-/// order. `begin` makes what one thread keeps from one number to the next.
+/// order. `begin` makes what one thread keeps from one number to the next; each thread may be
+/// `ahead` by so many results.
 ///
 /// # Errors
 /// The first of `begin`, `work` or `take`, by the order of the numbers.
 pub(crate) fn in_order<S, R: Send, E: Send>(
-    items: usize,
+    (items, ahead): (usize, usize),
     begin: impl Fn() -> Result<S, E> + Sync,
     work: impl Fn(&mut S, usize, &mut Give<'_, R>) -> Result<(), E> + Sync,
     mut take: impl FnMut(R) -> Result<(), E>,
@@ -53,7 +51,7 @@ pub(crate) fn in_order<S, R: Send, E: Send>(
         let (begin, work) = (&begin, &work);
         let mut receivers: Vec<Receiver<Sent<R, E>>> = Vec::with_capacity(threads);
         for first in 0..threads {
-            let (sender, receiver) = sync_channel(AHEAD);
+            let (sender, receiver) = sync_channel(ahead);
             receivers.push(receiver);
             scope.spawn(move || turn((first, threads, items), begin, work, &sender));
         }
@@ -105,40 +103,14 @@ fn turn<S, R, E>(
 /// results are in order.
 ///
 /// # Errors
-/// The first of `work`, by the order of the numbers.
+/// One of `work`; the others then end with what they have at hand.
 pub(crate) fn all<R: Send, E: Send>(
     items: usize,
-    work: impl Fn(usize) -> Result<R, E> + Sync,
+    work: impl Fn(usize) -> Result<R, E> + Sync + Send,
 ) -> Result<Vec<R>, E> {
-    let threads = threads(items);
-    if threads < 2 {
-        return (0..items).map(work).collect();
-    }
-    let next = Mutex::new(0..items);
-    let done: Mutex<Vec<(usize, Result<R, E>)>> = Mutex::new(Vec::with_capacity(items));
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let item = next.lock().unwrap_or_else(PoisonError::into_inner).next();
-                    let Some(item) = item else { return };
-                    let result = work(item);
-                    let failed = result.is_err();
-                    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-                    done.push((item, result));
-                    if failed {
-                        // The others end with what they have at hand.
-                        let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
-                        *next = items..items;
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_unstable_by_key(|(item, _)| *item);
-    done.into_iter().map(|(_, result)| result).collect()
+    // Threads that stay: what one leaves behind in memory when it ends is not soon used again.
+    let items = (0..items).into_par_iter().with_max_len(1);
+    items.map(work).collect()
 }
 
 #[cfg(test)]
@@ -150,7 +122,7 @@ mod tests {
         let mut taken = Vec::new();
         let square = |n: usize| Ok::<_, usize>(n * n);
         in_order(
-            100,
+            (100, 2),
             || Ok::<(), usize>(()),
             |(), n, give| {
                 if n != 50 {
@@ -175,7 +147,7 @@ mod tests {
         let fail = |n: usize| if n >= 40 { Err(n) } else { Ok(n) };
         let mut taken = 0;
         let failed = in_order(
-            1_000,
+            (1_000, 32),
             || Ok::<(), usize>(()),
             |(), n, give| {
                 give(fail(n)?);
@@ -189,7 +161,7 @@ mod tests {
         assert_eq!((failed, taken), (Err(40), 40));
         assert!(all(1_000, fail).unwrap_err() >= 40);
         let refused = in_order(
-            1_000,
+            (1_000, 1),
             || Ok::<(), usize>(()),
             |(), n, give| {
                 // Goes on whether anyone listens or not, as far as it can.

@@ -18,8 +18,10 @@ use relist_export::{
 
 /// A page of records whose values do not all fit what the schema says of their fields.
 const DRIFTED: &str = r#"{"value":[
-{"ListingKey":"a","Beds":3,"Price":350000.50,"Baths":2,"On":"2026-03-01","Huge":1},
-{"ListingKey":"b","Beds":3.5,"Price":123456789012345678901234567890,"Baths":2,"On":"TBD","Huge":2},
+{"ListingKey":"a","Beds":3,"Price":350000.50,"Baths":2,"On":"2026-03-01","Huge":1,
+ "At":"2026-03-01T10:00:00.1234567Z","Seen":"2026-03-01T10:00:00.1234560Z"},
+{"ListingKey":"b","Beds":3.5,"Price":123456789012345678901234567890,"Baths":2,"On":"TBD","Huge":2,
+ "At":"2026-03-01T10:00:00Z","Seen":"2026-03-01T10:00:00+02:00"},
 {"ListingKey":"c","Beds":"","Price":null,"Baths":1,"On":null,"Huge":1e400}]}"#;
 
 #[test]
@@ -34,6 +36,8 @@ fn what_does_not_fit_its_type_is_widened_and_told() {
         ("Baths", FieldType::Int),
         ("On", FieldType::Date),
         ("Huge", FieldType::Decimal),
+        ("At", FieldType::DateTime),
+        ("Seen", FieldType::DateTime),
         ("Never", FieldType::Bool),
     ];
     let field = |(name, ty): (&str, FieldType)| Field {
@@ -79,6 +83,8 @@ fn what_does_not_fit_its_type_is_widened_and_told() {
             ("Baths", ColumnType::Int),
             ("On", ColumnType::Text),
             ("Huge", ColumnType::Text),
+            ("At", ColumnType::Text),
+            ("Seen", ColumnType::DateTime),
         ]
     );
     let notes: Vec<(&str, &str)> = manifest.notes().collect();
@@ -94,13 +100,18 @@ fn what_does_not_fit_its_type_is_widened_and_told() {
                 "Huge",
                 "text: 1 value does not fit Decimal (the first is 1e400)"
             ),
+            (
+                "At",
+                "text: 1 instant is finer than microseconds (the first is \
+                 \"2026-03-01T10:00:00.1234567Z\")"
+            ),
         ]
     );
     // Nothing passes: a file with the same columns.
     let nothing = query.clone().filter("Baths gt 99").unwrap();
     let asked = request(&nothing, &NOW, Format::Parquet);
     let (empty, _) = export(&snapshot, &asked, &target, true, &mut |_| true).unwrap();
-    assert_eq!((empty.records, empty.columns.len()), (0, 6));
+    assert_eq!((empty.records, empty.columns.len()), (0, 8));
     assert!(std::fs::read(&target.path).unwrap().starts_with(b"PAR1"));
 }
 

@@ -47,9 +47,10 @@ const BANS: &[Ban] = &[
             "crates/relist/src/query/",
             "crates/relist/src/ingest",
             "crates/relist/src/store/stage.rs",
+            "crates/relist-export/src/workers.rs",
         ],
         names: &["rayon"],
-        why: "only columns, queries, ingest and staging work on all cores",
+        why: "only columns, queries, ingest, staging and exports work on all cores",
     },
     Ban {
         within: LIBRARY,

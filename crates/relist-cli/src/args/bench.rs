@@ -16,11 +16,16 @@ pub(crate) enum BenchAction {
     Ingest(BenchIngest),
     /// Ask a loaded store what users ask, and print how long it took
     Query(BenchQuery),
+    /// Export a loaded store to files and a lake, and print what it cost
+    Export(BenchExport),
     /// Write the pages of the waves, and what a store must make of them
     Data(BenchData),
     /// Load one wave in this process and print one line of JSON
     #[command(hide = true)]
     Wave(BenchWave),
+    /// Export a store in this process and print one line of JSON
+    #[command(hide = true)]
+    Copy(BenchCopy),
 }
 
 /// A wave of the workload.
@@ -114,6 +119,48 @@ pub(crate) struct BenchQuery {
     /// Only the queries whose name has this in it
     #[arg(long, value_name = "TEXT")]
     pub(crate) only: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchExport {
+    /// How many listings
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    #[arg(value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    pub(crate) listings: u32,
+    /// What the pages follow from: the same seed gives the same pages
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// The folder of the pages, as for `relist bench ingest`; what is loaded from them is kept
+    /// beside them
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pages: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) measuring: Measuring,
+    /// Load anew what is there from before
+    #[arg(long)]
+    pub(crate) reload: bool,
+    /// What is written, by commas
+    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
+    #[arg(default_value = "parquet,csv,ndjson,lake")]
+    pub(crate) only: Vec<Written>,
+}
+
+/// What `relist bench export` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Written {
+    Parquet,
+    Csv,
+    Ndjson,
+    /// A lake: its first run, and its update after one record of a hundred changed
+    Lake,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchCopy {
+    #[arg(long, value_name = "PATH")]
+    pub(crate) to: PathBuf,
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Written,
 }
 
 #[derive(Debug, Args)]

@@ -40,7 +40,7 @@ pub(super) fn run(app: &mut App<'_>, args: &Export) -> Result<Exit, Failure> {
         now: app.now(),
         clock: None,
     };
-    let store = app.open()?;
+    let store = app.open_to_scan()?;
     let snapshot = store.snapshot()?;
     app::reached(&snapshot, context.as_of)?;
     if groups::is_of_changes(&snapshot, &query) {

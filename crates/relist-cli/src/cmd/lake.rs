@@ -29,7 +29,7 @@ pub(super) fn run(app: &mut App<'_>, args: &Lake) -> Result<Exit, Failure> {
         full: args.full,
     };
     let folder = app.path(&args.folder);
-    let store = app.open()?;
+    let store = app.open_to_scan()?;
     let snapshot = store.snapshot()?;
     let bar = Bar::records(app.shows_progress(), None, &options.feed);
     (app.environment.catch_interrupt)(&app.environment.stop);

@@ -57,7 +57,7 @@ impl Numeral {
 }
 
 /// One field of some rows.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Part {
     tags: Vec<u16>,
     /// A number, a code, or where a cell begins in `bytes`.
@@ -77,6 +77,19 @@ impl Part {
             forms: Vec::new(),
             bytes: Vec::new(),
             dictionary,
+        }
+    }
+
+    /// Begins anew with the field absent; the room is kept.
+    pub(crate) fn reset(&mut self, rows: usize, dictionary: &Arc<Dictionary>) {
+        self.tags.clear();
+        self.tags.resize(rows, TAG_ABSENT);
+        self.values.clear();
+        self.values.resize(rows, 0);
+        self.forms.clear();
+        self.bytes.clear();
+        if !Arc::ptr_eq(&self.dictionary, dictionary) {
+            self.dictionary = Arc::clone(dictionary);
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::filter::{self, Selection};
 use super::table::Table;
 use super::{QueryContext, order};
-use crate::column::{Dictionary, Item, Part, SEGMENT_ROWS, Segment, place};
+use crate::column::{Dictionary, Item, Part, SEGMENT_ROWS, Segment, Unit, Values, place};
 use crate::error::Result;
 use crate::keycode::Key;
 use crate::odata::Query;
@@ -266,6 +266,42 @@ impl Frame<'_> {
     }
 }
 
+/// What the cells of a segment are, as it says before any of them is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Extent {
+    /// Integers that count units of `10^-scale`, from the least to the greatest, and nulls.
+    Numbers {
+        /// What is counted.
+        unit: Unit,
+        /// The digits behind the point.
+        scale: u8,
+        /// The least and the greatest of all its slots; `None` where there is no number.
+        range: Option<(i64, i64)>,
+    },
+    /// Codes of the field's dictionary, and nulls.
+    Codes,
+    /// The field is absent.
+    Absent,
+    /// Any cells.
+    Cells,
+}
+
+impl Extent {
+    fn of(segment: &Segment) -> Self {
+        match &segment.values {
+            Values::Absent => Extent::Absent,
+            Values::Numbers(numbers) => Extent::Numbers {
+                unit: numbers.unit,
+                scale: numbers.scale,
+                range: numbers.range,
+            },
+            Values::Codes(_) => Extent::Codes,
+            Values::Elsewhere | Values::Bytes { .. } => Extent::Cells,
+        }
+    }
+}
+
 /// One field of a frame; what it reads it holds only for a while.
 pub struct FrameColumn<'f> {
     frame: &'f Frame<'f>,
@@ -295,6 +331,17 @@ impl FrameColumn<'_> {
     /// # Errors
     /// When the store cannot be read.
     pub fn read(&mut self, rows: Range<usize>) -> Result<Part> {
+        let mut part = Part::default();
+        self.read_into(rows, &mut part)?;
+        Ok(part)
+    }
+
+    /// As [`read`](Self::read), into the room of a part that is not needed any more: fresh memory
+    /// costs more than the work.
+    ///
+    /// # Errors
+    /// When the store cannot be read; the part then holds anything.
+    pub fn read_into(&mut self, rows: Range<usize>, part: &mut Part) -> Result<()> {
         let slots = self.frame.slots.get(rows.clone()).unwrap_or_default();
         if let Some(placed) = self.frame.placed.get(rows.clone())
             && self
@@ -303,13 +350,18 @@ impl FrameColumn<'_> {
                 .binary_search_by_key(&rows.start, |c| c.start)
                 .is_ok_and(|at| self.frame.chunks.get(at) == Some(&rows))
         {
-            return self.gather(placed);
+            return self.gather(placed, part);
         }
         let mut placed: Vec<(u32, u32)> = slots.iter().copied().zip(0..).collect();
         if !placed.is_sorted() {
             placed.sort_unstable();
         }
-        self.gather(&placed)
+        self.gather(&placed, part)
+    }
+
+    /// No rows, but the codes that the field has.
+    pub fn codes(&self) -> Part {
+        Part::absent(0, Arc::clone(&self.known.dictionary))
     }
 
     /// Visits the cells of all rows in whatever order is cheapest, until `visit` has had enough.
@@ -317,6 +369,19 @@ impl FrameColumn<'_> {
     /// # Errors
     /// When the store cannot be read.
     pub fn scan(&mut self, visit: &mut dyn FnMut(&Part, Item<'_>) -> bool) -> Result<()> {
+        self.scan_but(&mut |_| false, visit)
+    }
+
+    /// As [`scan`](Self::scan), but leaves out the rows of a segment when `known` says that what it
+    /// holds tells enough.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn scan_but(
+        &mut self,
+        known: &mut dyn FnMut(Extent) -> bool,
+        visit: &mut dyn FnMut(&Part, Item<'_>) -> bool,
+    ) -> Result<()> {
         let sorted;
         let slots: &[u32] = if self.frame.slots.is_sorted() {
             &self.frame.slots
@@ -326,9 +391,20 @@ impl FrameColumn<'_> {
             sorted = copy;
             &sorted
         };
+        // What a cell was before is not in its segment.
+        let whole = self.known.past.is_empty();
+        let (mut placed, mut part) = (Vec::new(), Part::default());
         for run in slots.chunk_by(|a, b| place(*a).0 == place(*b).0) {
-            let placed: Vec<(u32, u32)> = run.iter().copied().zip(0..).collect();
-            let part = self.gather(&placed)?;
+            if whole
+                && let Some(first) = run.first()
+                && let Some(segment) = self.segment(place(*first).0)?
+                && known(Extent::of(&segment))
+            {
+                continue;
+            }
+            placed.clear();
+            placed.extend(run.iter().copied().zip(0..));
+            self.gather(&placed, &mut part)?;
             for row in 0..part.len() {
                 if !visit(&part, part.item(row)) {
                     return Ok(());
@@ -339,9 +415,9 @@ impl FrameColumn<'_> {
     }
 
     /// The cells of slots, ascending, each at its place.
-    fn gather(&mut self, placed: &[(u32, u32)]) -> Result<Part> {
+    fn gather(&mut self, placed: &[(u32, u32)], part: &mut Part) -> Result<()> {
         let known = Arc::clone(&self.known);
-        let mut part = Part::absent(placed.len(), Arc::clone(&known.dictionary));
+        part.reset(placed.len(), &known.dictionary);
         for run in placed.chunk_by(|a, b| place(a.0).0 == place(b.0).0) {
             let Some((first, _)) = run.first() else {
                 continue;
@@ -352,7 +428,7 @@ impl FrameColumn<'_> {
             };
             if segment.is_elsewhere() {
                 for (slot, at) in run {
-                    self.take_record(*slot, *at as usize, &mut part)?;
+                    self.take_record(*slot, *at as usize, part)?;
                 }
                 continue;
             }
@@ -368,7 +444,7 @@ impl FrameColumn<'_> {
                 }
             }
         }
-        Ok(part)
+        Ok(())
     }
 
     fn segment(&mut self, number: u32) -> Result<Option<Arc<Segment>>> {

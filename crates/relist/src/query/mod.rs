@@ -23,7 +23,7 @@ pub use aggregate::{Accumulator, AggregateResult, GroupRow, Groups, run_steps};
 pub use batch::{Batch, BatchOptions, BatchSummary, Batches, FailedBatch};
 pub use changes::{CHANGES, ChangeRow, VisitChange, changes_schema};
 use filter::Selection;
-pub use frame::{Frame, FrameColumn};
+pub use frame::{Extent, Frame, FrameColumn};
 use plan::Access;
 use table::Table;
 

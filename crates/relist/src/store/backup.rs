@@ -15,7 +15,7 @@ use super::{Engine, Folder, Opened, Store, VerifyReport, engine};
 use crate::error::{Error, Result};
 
 use super::guarded::{Database, ReadOnlyTable, ReadTransaction};
-use super::home::{Held, Home, failed, temporary_name};
+use super::home::{CACHE_BYTES, Held, Home, failed, temporary_name};
 use super::tables as t;
 
 /// What is copied goes into a transaction until it is so long.
@@ -60,7 +60,7 @@ impl Store {
         let written = Fresh::beside(&self.home, target)?;
         let copied = copy_all(&from, &written)?;
         let report = written.check(options)?;
-        let read = Store::read_at(self.home.clone(), &written.path)?;
+        let read = Store::read_at(self.home.clone(), &written.path, CACHE_BYTES)?;
         if digest_all(&read.begin_read()?)? != copied {
             return Err(not_what_was_written());
         }

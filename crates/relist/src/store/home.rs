@@ -17,9 +17,11 @@ use super::{Engine, engine, holder};
 use crate::error::{Error, Result};
 
 /// Memory redb may use for pages: it bounds the process, the operating system caches the rest.
-const CACHE_BYTES: usize = 128 << 20;
+pub(super) const CACHE_BYTES: usize = 128 << 20;
 /// And of whoever writes: it needs its memory for what is to be written.
 const WRITER_CACHE_BYTES: usize = 32 << 20;
+/// And of whoever reads each page once.
+pub(super) const SCAN_CACHE_BYTES: usize = 16 << 20;
 
 /// The name that messages give to a store that is in no file.
 pub(super) const ON_DISK: &str = "(a disk)";
@@ -70,12 +72,16 @@ impl Home {
         })
     }
 
-    /// Opens the engine on a file, to read it.
-    pub(super) fn reader(&self, path: &Path) -> Result<Engine> {
+    /// Opens the engine on a file, to read it; redb may use so much memory for pages.
+    pub(super) fn reader(&self, path: &Path, cache: usize) -> Result<Engine> {
         if !matches!(self, Home::Files) {
             return self.writer(path);
         }
-        let open = || ReadOnlyDatabase::new(|| builder().open_read_only(path));
+        let open = || {
+            let mut builder = builder();
+            let builder = builder.set_cache_size(cache);
+            ReadOnlyDatabase::new(|| builder.open_read_only(path))
+        };
         let database = match open() {
             // The last writer was killed: only an open for writing may put the file in order.
             Err(redb::DatabaseError::RepairAborted) => {

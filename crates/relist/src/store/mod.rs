@@ -76,7 +76,7 @@ use crate::value::Timestamp;
 use bodies::Dictionaries;
 pub use format::{FORMAT, FORMAT_OLDEST};
 use guarded::{Database, ReadOnlyDatabase, ReadTransaction};
-use home::{Held, Home, ON_DISK, failed, temporary_name};
+use home::{CACHE_BYTES, Held, Home, ON_DISK, SCAN_CACHE_BYTES, failed, temporary_name};
 
 /// A store, open for reading or for reading and writing.
 pub struct Store {
@@ -216,12 +216,21 @@ impl Store {
     /// # Errors
     /// As [`open`](Store::open), but never [`Error::Locked`] for a writer beside it.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Store> {
-        Store::read_at(Home::Files, path.as_ref())
+        Store::read_at(Home::Files, path.as_ref(), CACHE_BYTES)
     }
 
-    fn read_at(home: Home, path: &Path) -> Result<Store> {
+    /// Opens a store for reading as [`open_read_only`](Store::open_read_only) does, by someone who
+    /// reads each page once and has a better use for the memory than to hold them.
+    ///
+    /// # Errors
+    /// As [`open_read_only`](Store::open_read_only).
+    pub fn open_to_scan(path: impl AsRef<Path>) -> Result<Store> {
+        Store::read_at(Home::Files, path.as_ref(), SCAN_CACHE_BYTES)
+    }
+
+    fn read_at(home: Home, path: &Path, cache: usize) -> Result<Store> {
         home.check_magic(path)?;
-        Store::start(open_reader(&home, path)?, path, home)
+        Store::start(open_reader(&home, path, cache)?, path, home)
     }
 
     /// Creates a store on an empty disk of the caller's own.
@@ -384,7 +393,7 @@ impl Store {
         if matches!(opened.engine.as_ref(), Engine::Reader(_)) {
             let now = self.home.identity(&self.path);
             if now.is_some() && now != opened.file {
-                *opened = open_reader(&self.home, &self.path)?;
+                *opened = open_reader(&self.home, &self.path, CACHE_BYTES)?;
             }
         }
         Ok(Arc::clone(&opened.engine))
@@ -419,8 +428,8 @@ impl Engine {
     }
 }
 
-fn open_reader(home: &Home, path: &Path) -> Result<Opened> {
-    open_same(home, path, || home.reader(path))
+fn open_reader(home: &Home, path: &Path, cache: usize) -> Result<Opened> {
+    open_same(home, path, || home.reader(path, cache))
 }
 
 /// Opens the file at a path, and no other one. A purge or a restore may put another in its place

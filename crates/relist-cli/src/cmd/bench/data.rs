@@ -39,7 +39,7 @@ pub(super) struct Data {
     /// Records a page.
     page_size: usize,
     /// The key field.
-    key: String,
+    pub(super) key: String,
     /// The fields with their types, in the order of the pages.
     fields: Vec<FieldOf>,
     /// The waves in their order.

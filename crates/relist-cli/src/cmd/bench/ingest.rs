@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::check::Verdict;
 use super::data::{self, Data};
-use super::sheet::{Sheet, median, ratio};
+use super::sheet::{Sheet, count, median, ratio, whole};
 use super::system::{Scratch, System, systems};
 use super::wave::Measured;
 use crate::app::App;
@@ -210,14 +210,6 @@ impl Rounds<'_> {
     }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "counts of records and bytes are far below 2^53"
-)]
-fn count(number: u64) -> f64 {
-    number as f64
-}
-
 fn print_json(
     app: &mut App<'_>,
     data: &Data,
@@ -294,13 +286,4 @@ fn print_table(
         )?;
     }
     Ok(())
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a rate of records, rounded for people"
-)]
-fn whole(number: f64) -> u64 {
-    number.round() as u64
 }

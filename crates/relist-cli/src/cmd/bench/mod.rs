@@ -1,14 +1,16 @@
-//! `relist bench`: what loading and asking costs, here and by peers.
+//! `relist bench`: what loading, asking and exporting costs, here and by peers.
 
 mod data;
 mod check;
 mod wave;
+mod copy;
 mod system;
 mod sheet;
 mod ingest;
 mod answer;
 mod questions;
 mod query;
+mod export;
 
 use std::path::Path;
 
@@ -27,6 +29,8 @@ pub(super) fn run(app: &mut App<'_>, args: &Bench) -> Result<Exit, Failure> {
         }
         BenchAction::Ingest(args) => ingest::run(app, args),
         BenchAction::Query(args) => query::run(app, args),
+        BenchAction::Export(args) => export::run(app, args),
+        BenchAction::Copy(args) => copy::run(app, args),
         BenchAction::Wave(args) => wave::run(app, args),
     }
 }

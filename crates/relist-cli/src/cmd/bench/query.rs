@@ -17,7 +17,7 @@ use super::questions::{Given, How, Question};
 use super::sheet::{Sheet, median, ratio, seconds};
 use super::system::{Scratch, System, systems};
 use crate::app::App;
-use crate::args::BenchQuery;
+use crate::args::{BenchQuery, Wave};
 use crate::failure::{Exit, Failure};
 use crate::progress::Bar;
 use crate::style::thousands;
@@ -136,39 +136,44 @@ fn stores(
         bar.message(system.name.clone());
         out.push(match &named {
             Some(store) if system.is_relist() => store.clone(),
-            _ => load(&folder, &data, &loaded, system, args.reload)?,
+            _ => {
+                let waves: Vec<Wave> = data.names().collect();
+                let store = loaded.join(&system.file);
+                load((&folder, &data), &store, system, &waves, args.reload)?;
+                store
+            }
         });
     }
     bar.clear();
     Ok(out)
 }
 
-/// A store loaded with all waves, unless it is there from before.
-fn load(
-    folder: &Path,
-    data: &Data,
-    loaded: &Path,
+/// Loads a store with some waves, unless it is there from before.
+pub(super) fn load(
+    (folder, data): (&Path, &Data),
+    store: &Path,
     system: &System,
+    waves: &[Wave],
     reload: bool,
-) -> Result<PathBuf, Failure> {
-    let store = loaded.join(&system.file);
+) -> Result<(), Failure> {
+    let beside = |suffix: &str| {
+        let mut name = store.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
     // Written when the last wave is in.
-    let mark = loaded.join(format!("{}.loaded", system.file));
-    let opens = !system.is_relist() || Store::open_read_only(&store).is_ok();
+    let mark = beside(".loaded");
+    let opens = !system.is_relist() || Store::open_read_only(store).is_ok();
     if mark.exists() && opens && !reload {
-        return Ok(store);
+        return Ok(());
     }
-    for file in [&mark, &store] {
-        let _ = std::fs::remove_file(file);
+    for suffix in [".loaded", "", "-wal", "-shm", ".wal"] {
+        let _ = std::fs::remove_file(beside(suffix));
     }
-    for suffix in ["-wal", "-shm", ".wal"] {
-        let _ = std::fs::remove_file(loaded.join(format!("{}{suffix}", system.file)));
+    for wave in waves {
+        system.load(folder, data, store, *wave)?;
     }
-    for wave in data.names() {
-        system.load(folder, data, &store, wave)?;
-    }
-    std::fs::write(&mark, b"").map_err(|e| Failure::file("cannot write", &mark, &e))?;
-    Ok(store)
+    std::fs::write(&mark, b"").map_err(|e| Failure::file("cannot write", &mark, &e))
 }
 
 /// A peer that answers line by line.

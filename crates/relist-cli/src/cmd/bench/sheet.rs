@@ -73,6 +73,25 @@ pub(super) fn median(mut figures: Vec<f64>) -> Option<f64> {
         .map(|lower| f64::midpoint(*lower, upper))
 }
 
+/// A count as a figure to divide.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of records and bytes are far below 2^53"
+)]
+pub(super) fn count(number: u64) -> f64 {
+    number as f64
+}
+
+/// A figure without what is behind the point.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate of records, rounded for people"
+)]
+pub(super) fn whole(number: f64) -> u64 {
+    number.round() as u64
+}
+
 /// Seconds in a unit that fits.
 pub(super) fn seconds(seconds: f64) -> String {
     if seconds >= 1.0 {

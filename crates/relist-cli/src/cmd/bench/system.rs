@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::check::{self, Verdict};
+use super::copy::Copied;
 use super::data::{self, Data, Step};
 use super::wave::Measured;
 use crate::app::App;
-use crate::args::{self, Wave};
+use crate::args::{self, Wave, Written};
 use crate::failure::Failure;
 
 /// The peers' programs, by their file names.
@@ -190,6 +191,25 @@ impl System {
             return Ok(());
         }
         Err(self.failed(&format!("{}: {}", expected.folder, wrong.join(", "))))
+    }
+
+    /// Exports a store in a process of its own.
+    pub(super) fn copy(
+        &self,
+        store: &Path,
+        (to, what): (&Path, Written),
+        key: &str,
+    ) -> Result<Copied, Failure> {
+        let mut command = self.command();
+        command.arg("copy").arg("--store").arg(store);
+        command.arg("--to").arg(to);
+        command.args(["--format", super::copy::name(what)]);
+        if !self.is_relist() {
+            // A store of ours knows what its records are in order of.
+            command.args(["--key", key]);
+        }
+        let output = self.output(command)?;
+        serde_json::from_slice(&output).map_err(|e| self.failed(&e.to_string()))
     }
 
     /// What its changelog has against the truth.

@@ -123,7 +123,7 @@ fn open(path: &Path, folder: &Path) -> Result<Store, Failure> {
 }
 
 /// The pages of a step in their order, and those of its deletions.
-fn files(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Failure> {
+pub(super) fn files(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Failure> {
     let list = |folder: &Path| -> std::io::Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(folder)? {
@@ -146,7 +146,7 @@ fn files(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Failure> {
     Ok((pages, deletions))
 }
 
-fn ingest(
+pub(super) fn ingest(
     store: &Store,
     resource: &str,
     step: &Step,
@@ -182,14 +182,14 @@ fn ingest(
 }
 
 /// How long transactions take.
-struct Commits {
+pub(super) struct Commits {
     last: Instant,
     took: Vec<Duration>,
     peak_memory: fn() -> Option<u64>,
 }
 
 impl Commits {
-    fn new(peak_memory: fn() -> Option<u64>) -> Self {
+    pub(super) fn new(peak_memory: fn() -> Option<u64>) -> Self {
         Commits {
             last: Instant::now(),
             took: Vec::new(),
@@ -228,7 +228,7 @@ impl Progress for Commits {
 
 /// The processor time of the process so far.
 #[cfg(unix)]
-fn cpu_time() -> Duration {
+pub(super) fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)
@@ -236,6 +236,6 @@ fn cpu_time() -> Duration {
 
 /// Elsewhere it is not known.
 #[cfg(not(unix))]
-fn cpu_time() -> Duration {
+pub(super) fn cpu_time() -> Duration {
     Duration::ZERO
 }
