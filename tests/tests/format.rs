@@ -35,18 +35,10 @@ fn write(what: &str, bytes: &[u8]) {
 #[test]
 fn what_was_written_in_a_format_is_read_for_good() {
     if std::env::var_os("RELIST_WRITE_FORMAT").is_some() {
-        let mut held = power::Held {
-            store: None,
-            disk: power::SimDisk::default(),
-        };
-        for path in power::all() {
-            (path.run)(&mut held).unwrap();
-        }
-        let mut store = held.store.take().unwrap();
-        store.compact().unwrap();
-        let told = power::told(&store.snapshot().unwrap()).unwrap();
-        drop(store);
-        write("redb", &held.disk.bytes());
+        let mut held = power::Held::played(&power::writes());
+        held.store.as_mut().unwrap().compact().unwrap();
+        let told = power::told(&held.store().snapshot().unwrap()).unwrap();
+        write("redb", &held.into_bytes());
         write("txt", told.as_bytes());
     }
     for format in FORMAT_OLDEST..=FORMAT {

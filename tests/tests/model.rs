@@ -2,11 +2,12 @@
 //!
 //! Pages, deletions, relistings, sweeps, power cuts in the middle of any of them, reopenings; and
 //! after each, questions of now and of any past sequence. `RELIST_MODELS` says how many histories
-//! (2,000), `RELIST_SEED` plays one and tells it, `RELIST_FIRST_SEED` is where to begin.
+//! (10,000), `RELIST_SEED` plays one and tells it, `RELIST_FIRST_SEED` is where to begin.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -21,7 +22,7 @@ use relist::store::{AsOf, Cause, DeleteOutcome, Operation, RunReport, Snapshot, 
 use relist::sync::{Policy, SyncMode, SyncOptions};
 use relist::value::{Timestamp, Value};
 use relist_sim::{Dataset, Direct, Options};
-use relist_tests::power::{Durable, METADATA, NOW, SimDisk};
+use relist_tests::power::{Durable, Held, METADATA, NOW, STORE, SimFolder};
 use relist_tests::simulation::Rng;
 use serde_json::json;
 
@@ -112,11 +113,10 @@ struct Step {
     fields: Vec<&'static str>,
 }
 
-/// The store, its disk and the model of it.
+/// The store, its folder and the model of it.
 struct World {
     rng: Rng,
-    disk: SimDisk,
-    store: Option<Store>,
+    held: Held,
     /// The state after each sequence, from 0 on.
     states: Vec<State>,
     /// The changes, from sequence 1 on; `None` is a change of the schema.
@@ -137,16 +137,18 @@ enum Act {
 
 impl World {
     fn new(seed: u64) -> World {
-        let disk = SimDisk::default();
-        let store = Store::create_on(disk.shared(), NOW).unwrap();
+        let folder = SimFolder::default();
+        let store = Store::create_in(folder.shared(), Path::new(STORE), NOW).unwrap();
         let mut txn = store.begin_write(NOW).unwrap();
         let schema = Schema::from_metadata(METADATA.as_bytes()).unwrap();
         txn.define(&schema).unwrap();
         let sequence = usize::try_from(txn.commit().unwrap()).unwrap();
         World {
             rng: Rng(seed),
-            disk,
-            store: Some(store),
+            held: Held {
+                store: Some(store),
+                folder,
+            },
             states: vec![State::new(); sequence + 1],
             changes: vec![None; sequence],
             clock: 0,
@@ -156,7 +158,7 @@ impl World {
     }
 
     fn store(&self) -> &Store {
-        self.store.as_ref().unwrap()
+        self.held.store()
     }
 
     fn now(&self) -> &State {
@@ -342,23 +344,22 @@ impl World {
         let cut = self.rng.chance(25);
         let _ = writeln!(self.story, "{}{act:?}", if cut { "cut: " } else { "" });
         let before = cut.then(|| {
-            self.disk.record();
-            self.disk.bytes()
+            self.held.folder.record();
+            self.held.folder.files()
         });
         run(self.store(), &act).unwrap();
         if let Some(before) = before {
             // The power goes somewhere in it.
-            let log = self.disk.recorded();
-            self.store = None;
+            let log = self.held.folder.recorded();
+            self.held.store = None;
             let mut durable = Durable::new(before);
             let at = usize::try_from(self.rng.below(log.len() as u64 + 1)).unwrap();
             log.iter().take(at).for_each(|done| durable.push(done));
-            self.disk = SimDisk::holding(durable.cut(&mut self.rng));
-            self.store = Some(Store::open_on(self.disk.shared()).unwrap());
+            let files = durable.cut(&mut self.rng);
+            self.held = Held::open(SimFolder::holding(files)).unwrap();
             self.cuts += 1;
         } else if self.rng.chance(10) {
-            self.store = None;
-            self.store = Some(Store::open_on(self.disk.shared()).unwrap());
+            self.held.reopen().unwrap();
         }
         let snapshot = self.store().snapshot().unwrap();
         self.take_over(&snapshot, expected, cut);
@@ -532,7 +533,7 @@ fn whatever_happens_the_store_says_what_the_model_says() {
         number("RELIST_FIRST_SEED").unwrap_or(1),
         number("RELIST_MODELS"),
     );
-    let wanted = wanted.unwrap_or(2_000);
+    let wanted = wanted.unwrap_or(10_000);
     let (next, cuts, failed) = (
         AtomicU64::new(first),
         AtomicU64::new(0),

@@ -1,6 +1,7 @@
 //! Damaged stores made whole again: what is derived is derived anew, and for the rest the keys are
 //! named that the feed is to be asked for.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use redb::{Database, TableDefinition};
@@ -8,24 +9,17 @@ use relist::error::Error;
 use relist::keycode::Key;
 use relist::odata::Query;
 use relist::query::QueryContext;
-use relist::store::Store;
+use relist::store::{AsOf, Scope, Store};
 use relist::value::Timestamp;
 use relist_tests::fresh;
 use relist_tests::power;
 
 /// A store with a history in a file, closed; and all that it says.
 fn subject(folder: &Path) -> (PathBuf, String) {
-    let mut held = power::Held {
-        store: None,
-        disk: power::SimDisk::default(),
-    };
-    for path in power::all() {
-        (path.run)(&mut held).unwrap();
-    }
+    let held = power::Held::played(&power::writes());
     let text = power::told(&held.store().snapshot().unwrap()).unwrap();
-    drop(held.store.take());
     let path = folder.join("relist.redb");
-    std::fs::write(&path, held.disk.bytes()).unwrap();
+    std::fs::write(&path, held.into_bytes()).unwrap();
     (path, text)
 }
 
@@ -55,6 +49,27 @@ fn spoil<K: redb::Key + 'static>(
         let at = at % value.len();
         value[at] ^= 0x10;
         table.insert(K::from_bytes(&key), value.as_slice()).unwrap();
+    }
+    txn.commit().unwrap();
+}
+
+/// Spoils every value of a table.
+fn spoil_all(path: &Path, table: TableDefinition<'static, Bytes, Bytes>) {
+    use redb::ReadableTable as _;
+    let database = Database::builder().open(path).unwrap();
+    let txn = database.begin_write().unwrap();
+    {
+        let mut table = txn.open_table(table).unwrap();
+        let all: Vec<(Vec<u8>, Vec<u8>)> = table
+            .iter()
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|(key, value)| (key.value().to_vec(), value.value().to_vec()))
+            .collect();
+        for (key, mut value) in all {
+            value[0] ^= 0x10;
+            table.insert(key.as_slice(), value.as_slice()).unwrap();
+        }
     }
     txn.commit().unwrap();
 }
@@ -194,17 +209,204 @@ fn a_current_version_that_nothing_else_holds_is_asked_for_again() {
     assert_eq!(asked.rows.len(), 1);
 }
 
+/// All that a store says, and which past it can be asked for.
+fn said(path: &Path) -> String {
+    let store = Store::open(path).unwrap();
+    fresh::verified(&store);
+    let snapshot = store.snapshot().unwrap();
+    let edge = snapshot.pruned().unwrap();
+    let mut out = power::told(&snapshot).unwrap();
+    for sequence in edge.max(1)..=snapshot.sequence() {
+        let scanned = snapshot.scan("Property", AsOf::Sequence(sequence), |key, record| {
+            let _ = writeln!(out, "{sequence} {key} {}", record.to_json(None));
+            Ok(true)
+        });
+        scanned.unwrap();
+    }
+    let _ = writeln!(out, "{edge}");
+    out
+}
+
+/// Two states of one store that a repair has to leave as they are: pruned at some sequence, and
+/// purged of some records; with changes before and after.
+fn shortened(folder: &Path, edge: Option<u64>, purged: &[i64]) -> PathBuf {
+    let mut held = power::Held::played(&power::writes());
+    if let Some(edge) = edge {
+        let mut txn = held.store().begin_write(power::NOW).unwrap();
+        txn.set_position("watch", edge).unwrap();
+        txn.commit().unwrap();
+        let later = Timestamp(power::NOW.0 + 1);
+        assert_eq!(held.store().prune(later, later).unwrap().edge, edge);
+    }
+    if !purged.is_empty() {
+        let keys = purged.iter().map(|key| Key::Int(*key)).collect();
+        let scope = Scope::Records([("Property".to_owned(), keys)].into());
+        let store = held.store.as_mut().unwrap();
+        let report = store.purge(&scope, power::NOW, &mut |_| Ok(false)).unwrap();
+        assert!(report.records > 0 && report.is_complete(), "{report:?}");
+    }
+    let page = serde_json::json!({"value": [{"ListingKeyNumeric": 7, "ListPrice": 5,
+        "ModificationTimestamp": "2026-04-01T00:00:00Z"}, {"ListingKeyNumeric": 99,
+        "ListPrice": 6, "ModificationTimestamp": "2026-04-01T00:00:00Z"}]});
+    let at = power::NOW.0 + 5;
+    let files = [("late", page.to_string())];
+    fresh::try_ingest(held.store(), "Property", &files, at).unwrap();
+    let path = folder.join("relist.redb");
+    std::fs::write(&path, held.into_bytes()).unwrap();
+    path
+}
+
 #[test]
-fn what_only_the_log_holds_is_not_made_up() {
+fn pruned_and_purged_stores_are_made_anew_too() {
+    let last = {
+        let held = power::Held::played(&power::writes());
+        held.store().snapshot().unwrap().sequence()
+    };
+    let spoils: [(&str, Spoil); 6] = [
+        ("nothing", |_| {}),
+        ("heads", |path| spoil(path, HEADS, 3, 40)),
+        ("columns", |path| spoil(path, COLUMNS, 4, 20)),
+        ("cells", |path| spoil(path, CELLS, 0, 2)),
+        ("field changes", |path| spoil(path, FIELD_CHANGES, 1, 14)),
+        ("instants", |path| spoil(path, INSTANTS, 0, 1)),
+    ];
+    for edge in [None, Some(5), Some(last / 2), Some(last - 1)] {
+        for purged in [&[][..], &[2, 9, 14]] {
+            for (name, spoil) in spoils {
+                let folder = tempfile::tempdir().unwrap();
+                let path = shortened(folder.path(), edge, purged);
+                let before = said(&path);
+                spoil(&path);
+                let repaired = Store::repair(&path).unwrap();
+                let what = format!("{name}, pruned {edge:?}, purged {purged:?}");
+                assert_eq!(
+                    (repaired.refetch, repaired.lost),
+                    (vec![], vec![]),
+                    "{what}"
+                );
+                assert_eq!(said(&path), before, "{what}");
+                // What comes then finds the records.
+                let store = Store::open(&path).unwrap();
+                let page = r#"{"value": [{"ListingKeyNumeric": 99, "ListPrice": 7,
+                    "ModificationTimestamp": "2026-04-02T00:00:00Z"}]}"#;
+                let report = fresh::try_ingest(&store, "Property", &[("more", page)], 1);
+                assert_eq!(report.unwrap().updated, 1, "{what}");
+                fresh::verified(&store);
+            }
+        }
+    }
+}
+
+/// How many entries the log has, and the sequence of the first.
+fn log_of(path: &Path) -> (usize, u64) {
+    let store = Store::open(path).unwrap();
+    let snapshot = store.snapshot().unwrap();
+    let edge = snapshot.pruned().unwrap();
+    (
+        usize::try_from(snapshot.sequence() - edge).unwrap(),
+        edge + 1,
+    )
+}
+
+#[test]
+fn a_change_that_the_log_lost_is_told_by_other_tables() {
+    for edge in [None, Some(20)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = shortened(folder.path(), edge, &[]);
+        let before = said(&path);
+        let (count, first) = log_of(&path);
+        let mut named = 0;
+        for number in 0..count {
+            let folder = tempfile::tempdir().unwrap();
+            let own = folder.path().join("relist.redb");
+            std::fs::copy(&path, &own).unwrap();
+            spoil(&own, CHANGELOG, number, 8);
+            let repaired = Store::repair(&own).unwrap();
+            assert_eq!(repaired.refetch, [], "{number}");
+            let sequence = first + number as u64;
+            if repaired.lost.is_empty() {
+                assert_eq!(said(&own), before, "sequence {sequence}");
+                continue;
+            }
+            // A change of the schema, or why a record was deleted that is back.
+            named += 1;
+            assert_eq!(repaired.lost.len(), 1, "{:?}", repaired.lost);
+            assert!(
+                repaired.lost[0].ends_with(&format!("sequence {sequence}")),
+                "{:?}",
+                repaired.lost
+            );
+            let after = said(&own);
+            let pairs = before.lines().zip(after.lines());
+            let other: Vec<_> = pairs.filter(|(a, b)| a != b).collect();
+            assert_eq!(other.len(), 1, "sequence {sequence}: {other:?}");
+        }
+        assert!(named > 0 && named * 5 < count, "{named} of {count}");
+    }
+}
+
+/// What is current, by key.
+fn current(path: &Path) -> Vec<String> {
+    let store = Store::open(path).unwrap();
+    let snapshot = store.snapshot().unwrap();
+    let mut out = Vec::new();
+    let now = AsOf::Sequence(snapshot.sequence());
+    let scanned = snapshot.scan("Property", now, |key, record| {
+        out.push(format!("{key} {}", record.to_json(None)));
+        Ok(true)
+    });
+    scanned.unwrap();
+    out
+}
+
+#[test]
+fn where_nothing_tells_what_the_log_lost_history_begins_behind_it() {
+    for edge in [None, Some(20)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = shortened(folder.path(), edge, &[9]);
+        let before = current(&path);
+        let (count, first) = log_of(&path);
+        // All entries up to some are lost, and all that says what they were.
+        for upto in [1, count / 3, count - 3, count] {
+            let folder = tempfile::tempdir().unwrap();
+            let own = folder.path().join("relist.redb");
+            std::fs::copy(&path, &own).unwrap();
+            for number in 0..upto {
+                spoil(&own, CHANGELOG, number, 8);
+            }
+            spoil_all(&own, HISTORY);
+            spoil_all(&own, FIELD_CHANGES);
+            let repaired = Store::repair(&own).unwrap();
+            assert_eq!(repaired.refetch, [], "{upto} of {count}");
+            assert!(
+                !repaired.lost.is_empty(),
+                "{upto} of {count} from {first}: {repaired:?}"
+            );
+            said(&own);
+            assert_eq!(current(&own), before, "{upto} of {count}");
+            let store = Store::open(&own).unwrap();
+            let behind = store.snapshot().unwrap().pruned().unwrap();
+            let last = first + upto as u64 - 1;
+            assert!(behind <= last, "{behind}, {last}");
+            let all = format!("the log from sequence {first} to {behind}, ");
+            let named = repaired.lost.iter().any(|lost| lost.contains(&all));
+            assert!(named || behind < first, "{:?}", repaired.lost);
+        }
+    }
+}
+
+#[test]
+fn heads_that_are_lost_with_the_start_of_the_log_are_found_by_the_bodies() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, _) = subject(folder.path());
-    spoil(&path, CHANGELOG, 10, 8);
-    let damaged = std::fs::read(&path).unwrap();
-    let error = Store::repair(&path).unwrap_err();
-    assert!(
-        matches!(&error, Error::Corrupt { what } if what.contains("changelog")),
-        "{error}"
-    );
-    assert_eq!(std::fs::read(&path).unwrap().len(), damaged.len());
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    let last = {
+        let held = power::Held::played(&power::writes());
+        held.store().snapshot().unwrap().sequence()
+    };
+    let path = shortened(folder.path(), Some(last - 1), &[]);
+    let before = current(&path);
+    spoil_all(&path, HEADS);
+    let repaired = Store::repair(&path).unwrap();
+    assert_eq!(repaired.refetch, []);
+    fresh::verified(&Store::open(&path).unwrap());
+    assert_eq!(current(&path), before);
 }

@@ -2,6 +2,8 @@
 //!
 //! `RELIST_FLIPS` says how many (500), `RELIST_SEED` from which seed on.
 
+use std::path::Path;
+
 use relist::error::{Error, Result};
 use relist::keycode::Key;
 use relist::odata::Query;
@@ -9,7 +11,7 @@ use relist::query::QueryContext;
 use relist::record::Record;
 use relist::store::{AsOf, Snapshot, Store, Version};
 use relist::value::Timestamp;
-use relist_tests::power::{self, Held, SimDisk};
+use relist_tests::power::{self, Files, Held, SimFolder};
 use relist_tests::simulation::Rng;
 
 fn number(name: &str) -> Option<u64> {
@@ -117,18 +119,10 @@ fn queries() -> Vec<Query> {
 
 /// A store of many versions, closed, with no space that is not used.
 fn subject() -> (Vec<u8>, u64) {
-    let mut held = Held {
-        store: None,
-        disk: SimDisk::default(),
-    };
-    for path in power::all() {
-        (path.run)(&mut held).unwrap();
-    }
-    let mut store = held.store.take().unwrap();
-    let last = store.snapshot().unwrap().sequence();
-    store.compact().unwrap();
-    drop(store);
-    (held.disk.bytes(), last)
+    let mut held = Held::played(&power::writes());
+    let last = held.store().snapshot().unwrap().sequence();
+    held.store.as_mut().unwrap().compact().unwrap();
+    (held.into_bytes(), last)
 }
 
 /// What came of some flips.
@@ -180,7 +174,10 @@ fn a_bit_that_flips_is_an_error_or_nothing_and_never_another_value() {
     let seed = number("RELIST_SEED").unwrap_or(1);
     let mut rng = Rng(seed);
     let (bytes, last) = subject();
-    let open = |bytes: Vec<u8>| Store::open_on(SimDisk::holding(bytes).shared());
+    let open = |bytes: Vec<u8>| {
+        let files = Files::one(Path::new(power::STORE), bytes);
+        power::open(&SimFolder::holding(files), power::STORE)
+    };
     let truth = ask(&open(bytes.clone()).unwrap().snapshot().unwrap(), last);
     let used: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
     let mut tally = Tally::default();

@@ -342,4 +342,82 @@ mod tests {
             assert!(!text.contains("s3cret"), "{text}");
         }
     }
+
+    /// Damages a text in some places; the same for the same number.
+    fn damaged(text: &str, number: u64) -> String {
+        let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut below = |limit: usize| {
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            let high = state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
+            usize::try_from(high).unwrap() % limit.max(1)
+        };
+        let words = [
+            "\"",
+            "'",
+            "[",
+            "[[",
+            "]",
+            "{",
+            "=",
+            "\n",
+            "#",
+            "\0",
+            "é🏠",
+            "\\",
+            "true",
+            "-1",
+            "1e999",
+            "9223372036854775808",
+            "token",
+            "[job]",
+            "store.x = 1",
+            "2026-01-01",
+        ];
+        let mut chars: Vec<char> = text.chars().collect();
+        for _ in 0..=below(4) {
+            let at = below(chars.len() + 1);
+            let end = (at + below(30)).min(chars.len());
+            match below(4) {
+                0 => drop(chars.drain(at..end)),
+                1 => {
+                    let part = chars[at..end].to_vec();
+                    chars.splice(at..at, part);
+                }
+                2 => chars.truncate(at),
+                _ => drop(chars.splice(at..at, words[below(words.len())].chars())),
+            }
+        }
+        chars.into_iter().collect()
+    }
+
+    #[test]
+    fn any_text_is_a_configuration_or_an_error_that_says_where() {
+        let url = Some("https://example.com");
+        let plain = template("wfrmls", url, None, Path::new(STORE));
+        let all = plain.replace("# profile", "#profile").replace("\n# ", "\n");
+        let (mut taken, mut refused) = (0, 0);
+        for number in 0..6_000 {
+            let text = damaged(if number % 2 == 0 { &plain } else { &all }, number);
+            let Err(failure) = Config::parse(&text, Path::new(FILE)) else {
+                taken += 1;
+                continue;
+            };
+            refused += 1;
+            let told = message(failure);
+            let last = text.matches('\n').count() + 1;
+            let line = told
+                .split("line ")
+                .nth(1)
+                .and_then(|rest| rest.split(':').next());
+            let line = line.and_then(|line| line.parse::<usize>().ok());
+            let whole = told.contains("does not belong") || told.contains("exclude");
+            assert!(
+                whole || line.is_some_and(|line| (1..=last).contains(&line)),
+                "{told}\n{text}"
+            );
+        }
+        assert!(taken > 100 && refused > 100, "{taken} {refused}");
+    }
 }

@@ -11,8 +11,10 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 
 use relist::store::{AsOf, Store};
+use relist_sim::{Market, Options, Server, Size};
 
 const FILE: &str = "relist.redb";
 
@@ -20,13 +22,24 @@ fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_relist")
 }
 
+/// Where the token of a folder's feed is.
+const TOKEN: &str = "token";
+
+fn at_home(command: &mut Command, folder: &Path) {
+    command
+        .current_dir(folder)
+        .env_remove("RELIST_STORE")
+        .env_remove("RELIST_TOKEN")
+        .stdin(Stdio::null());
+    if let Ok(token) = std::fs::read_to_string(folder.join(TOKEN)) {
+        command.env("RELIST_TOKEN", token);
+    }
+}
+
 fn relist(folder: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(binary());
-    command
-        .args(args)
-        .current_dir(folder)
-        .env_remove("RELIST_STORE");
-    command.stdin(Stdio::null()).output().unwrap()
+    at_home(command.args(args), folder);
+    command.output().unwrap()
 }
 
 fn ok(folder: &Path, args: &[&str]) -> String {
@@ -96,10 +109,7 @@ fn strace(folder: &Path, options: &[&str], args: &[&str]) -> Option<Output> {
         .args(options)
         .arg(binary())
         .args(args);
-    command
-        .current_dir(folder)
-        .env_remove("RELIST_STORE")
-        .stdin(Stdio::null());
+    at_home(&mut command, folder);
     match command.output() {
         Ok(output) => Some(output),
         Err(e) => {
@@ -123,57 +133,85 @@ fn calls(folder: &Path, args: &[&str]) -> Option<usize> {
     Some(text.lines().count())
 }
 
+/// What is killed, and where it begins.
+struct Case<'a> {
+    name: &'a str,
+    /// The folder that it begins in.
+    folder: &'a dyn Fn() -> tempfile::TempDir,
+    args: &'a [&'a str],
+    /// What brings it to its end.
+    after: &'a [&'a str],
+    /// Whether it is one transaction: then the store is as before or as after.
+    at_once: bool,
+}
+
 /// Kills a command at its calls, one after the other; a reader looks at the store all the while.
 fn killed_at_each(name: &str, ingested: usize, args: &[&str], after: &[&str]) {
+    killed(&Case {
+        name,
+        folder: &|| folder(ingested),
+        args,
+        after,
+        at_once: true,
+    });
+}
+
+fn killed(case: &Case<'_>) {
     let most: usize = std::env::var("RELIST_SYSCALLS").map_or(25, |text| text.parse().unwrap());
-    let whole = folder(ingested);
-    let before = (ingested > 0).then(|| held(whole.path()));
-    let Some(count) = calls(whole.path(), args) else {
+    let whole = (case.folder)();
+    let born = whole.path().join(FILE).exists();
+    let before = born.then(|| held(whole.path()));
+    let Some(count) = calls(whole.path(), case.args) else {
         return;
     };
     let ended = held(whole.path());
     let step = (count / most).max(1);
     let mut killed = 0;
     for number in (1..=count).step_by(step).take(most) {
-        let own = folder(ingested);
-        let reader = (ingested > 0).then(|| Store::open_read_only(own.path().join(FILE)).unwrap());
+        let what = format!("{}, call {number} of {count}", case.name);
+        let own = (case.folder)();
+        let reader = born.then(|| Store::open_read_only(own.path().join(FILE)).unwrap());
         let seen = reader.as_ref().map(|store| store.snapshot().unwrap());
         let (trace, inject) = (
             format!("trace={CALLS}"),
             format!("inject={CALLS}:signal=SIGKILL:when={number}"),
         );
         let options = ["-o", "/dev/null", "-e", &trace, "-e", &inject];
-        let output = strace(own.path(), &options, args).unwrap();
+        let output = strace(own.path(), &options, case.args).unwrap();
         killed += usize::from(!output.status.success());
         // Who read before goes on reading what there was, and sees what there is now.
         if let (Some(store), Some(seen), Some((records, sequence))) = (&reader, &seen, &before) {
             assert_eq!(seen.sequence(), *sequence);
-            assert_eq!(seen.count("Property").unwrap(), records.len() as u64);
+            if !records.is_empty() {
+                assert_eq!(seen.count("Property").unwrap(), records.len() as u64);
+            }
             let now = store.snapshot().map(|snapshot| snapshot.sequence());
-            assert!(
-                now.is_ok_and(|now| now == *sequence || now == ended.1),
-                "{number}"
-            );
+            let known = |now| now == *sequence || now == ended.1;
+            assert!(now.is_ok_and(|now| !case.at_once || known(now)), "{what}");
         }
         drop((seen, reader));
         if own.path().join(FILE).exists() {
             ok(own.path(), &["--store", FILE, "verify"]);
             let found = held(own.path());
             let allowed = found == ended || before.as_ref().is_some_and(|b| found == *b);
-            assert!(
-                allowed || ingested == 0 && found.1 == 0,
-                "{name}, call {number} of {count}"
-            );
+            assert!(!case.at_once || allowed || !born && found.1 == 0, "{what}");
         } else {
-            assert_eq!(ingested, 0, "{name}, call {number}: the store is gone");
+            assert!(!born, "{what}: the store is gone");
+        }
+        if own.path().join(COPY).exists() {
+            // Never a broken file at the target.
+            ok(own.path(), &["--store", COPY, "verify"]);
         }
         // Begun again, it ends as it should, and nothing is logged twice.
-        ok(own.path(), after);
-        assert_eq!(held(own.path()), ended, "{name}, call {number} of {count}");
+        ok(own.path(), case.after);
+        assert_eq!(held(own.path()), ended, "{what}");
     }
-    println!("{name}: killed at {killed} of {count} calls");
+    println!("{}: killed at {killed} of {count} calls", case.name);
     assert!(killed > 0);
 }
+
+/// The name of a backup.
+const COPY: &str = "copy.redb";
 
 #[test]
 fn a_first_load_killed_at_any_call_loses_nothing() {
@@ -197,6 +235,64 @@ fn a_compaction_killed_at_any_call_loses_nothing() {
 fn a_repair_killed_at_any_call_loses_nothing() {
     let args = ["--store", FILE, "verify", "--repair"];
     killed_at_each("verify --repair", 3, &args, &args);
+}
+
+#[test]
+fn a_backup_killed_at_any_call_leaves_a_whole_file_or_none() {
+    let args = ["--store", FILE, "backup", COPY, "--force"];
+    killed_at_each("backup", 3, &args, &args);
+}
+
+#[test]
+fn a_prune_killed_at_any_call_loses_nothing() {
+    let args = ["--store", FILE, "prune", "--keep", "0s"];
+    killed_at_each("prune", 3, &args, &args);
+}
+
+#[test]
+fn a_purge_killed_at_any_call_removes_what_it_was_to() {
+    let args = ["--store", FILE, "purge", "--key", "7"];
+    killed_at_each("purge", 3, &args, &args);
+}
+
+/// A folder that mirrors a feed, initialised or not.
+fn mirror(server: &Server, initialised: bool) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(TOKEN), server.token()).unwrap();
+    if initialised {
+        ok(folder.path(), &["init", "--url", &server.base_url()]);
+    }
+    folder
+}
+
+fn feed() -> Server {
+    let market = Market::new(5, Size::listings(60));
+    Server::start(Arc::new(Mutex::new(market)), Options::default()).unwrap()
+}
+
+#[test]
+fn an_init_killed_at_any_call_is_begun_again() {
+    let server = feed();
+    let url = server.base_url();
+    killed(&Case {
+        name: "init",
+        folder: &|| mirror(&server, false),
+        args: &["init", "--url", &url],
+        after: &["init", "--force", "--url", &url],
+        at_once: true,
+    });
+}
+
+#[test]
+fn a_sync_killed_at_any_call_loses_nothing_and_goes_on() {
+    let server = feed();
+    killed(&Case {
+        name: "sync",
+        folder: &|| mirror(&server, true),
+        args: &["sync", "Property"],
+        after: &["sync", "Property"],
+        at_once: false,
+    });
 }
 
 #[test]

@@ -1,20 +1,21 @@
 //! Power cuts and failing disks under everything that writes to a store.
 //!
 //! A [`Path`] is a name and what it does to a store. [`Story::play`] plays paths one after the
-//! other on a disk that remembers, and notes what the store holds whenever the disk made something
-//! durable: those are the only states that a store may ever be found in. [`Story::cuts`] then
-//! takes the power away at every operation and opens what is left; [`troubles`] lets operations
-//! fail. A new path is one entry in a list: see `paths.rs`.
+//! other in a folder that remembers, and notes what the store and its backup hold whenever
+//! something was made durable: those are the only states that they may ever be found in.
+//! [`Story::cuts`] then takes the power away at every operation and opens what is left;
+//! [`troubles`] lets operations fail. A new path is one entry in a list: see `paths.rs`.
 
-mod disk;
+mod folder;
 mod paths;
 
-pub use disk::{Done, Durable, SimDisk, Trouble};
-pub use paths::{METADATA, Path, all, training};
+pub use folder::{Done, Durable, Files, SimFolder, Trouble};
+pub use paths::{METADATA, Path, all, training, writes};
 
 use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write as _;
 use std::hash::{Hash as _, Hasher as _};
+use std::path::Path as Name;
 
 use relist::error::{Error, Result};
 use relist::store::{AsOf, Snapshot, Store};
@@ -22,26 +23,80 @@ use relist::value::Timestamp;
 
 use crate::simulation::Rng;
 
-/// A store on a simulated disk, and what belongs to a story about it.
-#[derive(Debug)]
+/// The store's file.
+pub const STORE: &str = "relist.redb";
+/// The file of its backup.
+pub const BACKUP: &str = "backup.redb";
+
+/// A store in a simulated folder, and what belongs to a story about it.
+#[derive(Debug, Default)]
 pub struct Held {
     /// The store; `None` before it is made.
     pub store: Option<Store>,
-    /// The disk.
-    pub disk: SimDisk,
+    /// The folder.
+    pub folder: SimFolder,
 }
 
 impl Held {
+    /// A store on which paths were played, from none on.
+    pub fn played(paths: &[Path]) -> Held {
+        let mut held = Held::default();
+        for path in paths {
+            (path.run)(&mut held).unwrap_or_else(|e| panic!("{}: {e}", path.name));
+        }
+        held
+    }
+
     /// The store, which was made.
     pub fn store(&self) -> &Store {
         self.store.as_ref().expect("a store")
     }
 
-    /// A store opened on a disk.
-    pub fn open(disk: SimDisk) -> Result<Held> {
-        let store = Some(Store::open_on(disk.shared())?);
-        Ok(Held { store, disk })
+    /// A store opened in a folder.
+    ///
+    /// # Errors
+    /// Those of opening it.
+    pub fn open(folder: SimFolder) -> Result<Held> {
+        let mut held = Held {
+            store: None,
+            folder,
+        };
+        held.reopen()?;
+        Ok(held)
     }
+
+    /// Opens the store, once more.
+    ///
+    /// # Errors
+    /// Those of opening it.
+    pub fn reopen(&mut self) -> Result<()> {
+        self.store = None;
+        self.store = Some(open(&self.folder, STORE)?);
+        Ok(())
+    }
+
+    /// The bytes of the store, closed.
+    pub fn into_bytes(mut self) -> Vec<u8> {
+        self.store = None;
+        self.folder.files().get(Name::new(STORE)).unwrap().to_vec()
+    }
+}
+
+/// Opens one file of a folder.
+///
+/// # Errors
+/// Those of opening a store.
+pub fn open(folder: &SimFolder, name: &str) -> Result<Store> {
+    Store::open_in(folder.shared(), Name::new(name))
+}
+
+/// What the backup says; it is looked at elsewhere, so that nothing is done to it.
+fn of_backup(files: Files, say: fn(&Snapshot) -> Result<String>) -> Result<String> {
+    if files.get(Name::new(BACKUP)).is_none() {
+        return Ok("no backup".to_owned());
+    }
+    let store = open(&SimFolder::holding(files), BACKUP)?;
+    say(&store.snapshot()?)
 }
 
 /// All that a store says, as text: two stores of one text are the same to whoever asks them.
@@ -62,7 +117,7 @@ pub fn told(snapshot: &Snapshot) -> Result<String> {
         let checkpoint = snapshot.checkpoint(resource)?;
         let _ = writeln!(out, "{count} {buried:?} {checkpoint:?}");
     }
-    for change in snapshot.changes(0)? {
+    for change in snapshot.changes(snapshot.pruned()?)? {
         let _ = writeln!(out, "{:?}", change?);
     }
     let (runs, positions) = (snapshot.runs(usize::MAX)?, snapshot.positions()?);
@@ -131,15 +186,33 @@ fn hash(text: &str) -> u64 {
     hasher.finish()
 }
 
-/// The number of what a store says.
-fn digest(store: &Store) -> Result<u64> {
-    told(&store.snapshot()?).map(|text| hash(&text))
+/// The number of what a store and its backup say.
+fn digest(store: &Store, files: Files) -> Result<u64> {
+    let snapshot = store.snapshot()?;
+    let own = told(&snapshot)?;
+    let (edge, unfinished) = (snapshot.pruned()?, snapshot.purge_is_unfinished()?);
+    let backup = of_backup(files, told)?;
+    Ok(hash(&format!("{own} {edge} {unfinished} {backup}")))
+}
+
+/// What is left in the end: of the store, and of its backup.
+fn outcome(held: &Held) -> Result<String> {
+    let snapshot = held.store().snapshot()?;
+    let mut out = settled(&snapshot)?;
+    snapshot.media(|entry| {
+        let _ = writeln!(out, "{entry:?}");
+        Ok(true)
+    })?;
+    let unfinished = snapshot.purge_is_unfinished()?;
+    let backup = of_backup(held.folder.files(), settled)?;
+    let _ = writeln!(out, "{unfinished}\n{backup}");
+    Ok(out)
 }
 
 /// What was played.
 #[derive(Debug)]
 pub struct Story {
-    /// What was done to the disk.
+    /// What was done in the folder.
     log: Vec<Done>,
     /// After how many of these each path had ended, and its name.
     ends: Vec<(usize, &'static str)>,
@@ -191,19 +264,17 @@ pub struct Cutting {
 }
 
 impl Story {
-    /// Plays the paths from an empty disk on.
+    /// Plays the paths from an empty folder on.
     pub fn play(paths: &[Path]) -> Story {
-        let disk = SimDisk::default();
-        disk.record();
-        let mut held = Held { store: None, disk };
-        let mut ends = Vec::new();
-        let mut ended = Vec::new();
+        let mut held = Held::default();
+        held.folder.record();
+        let (mut ends, mut ended) = (Vec::new(), Vec::new());
         for path in paths {
             (path.run)(&mut held).unwrap_or_else(|e| panic!("{}: {e}", path.name));
-            ends.push((held.disk.recorded_len(), path.name));
-            ended.push(digest(held.store()).unwrap());
+            ends.push((held.folder.recorded_len(), path.name));
+            ended.push(digest(held.store(), held.folder.files()).unwrap());
         }
-        let log = held.disk.recorded();
+        let log = held.folder.recorded();
         drop(held);
         let mut story = Story {
             log,
@@ -224,14 +295,15 @@ impl Story {
     }
 
     fn find_states(&mut self) {
-        let mut durable = Durable::new(Vec::new());
+        let mut durable = Durable::new(Files::default());
         for (at, done) in self.log.iter().enumerate() {
             durable.push(done);
-            if !matches!(done, Done::Sync) {
+            if !done.settles() {
                 continue;
             }
-            let opened = Store::open_on(SimDisk::holding(durable.bytes.clone()).shared());
-            let state = opened.and_then(|store| digest(&store));
+            let folder = SimFolder::holding(durable.settled());
+            let opened = open(&folder, STORE);
+            let state = opened.and_then(|store| digest(&store, folder.files()));
             // While the store is being made, what is there may be none.
             let state = match state {
                 Ok(state) => state,
@@ -262,17 +334,16 @@ impl Story {
     /// Cuts the power all along the story.
     pub fn cuts(&self, paths: &[Path], cutting: Cutting, rng: &mut Rng) -> Tally {
         let mut tally = Tally::default();
-        let mut durable = Durable::new(Vec::new());
+        let mut durable = Durable::new(Files::default());
         for (at, done) in self.log.iter().enumerate() {
             if at.is_multiple_of(cutting.step) && !durable.is_settled() {
                 for _ in 0..cutting.times {
-                    let mut bytes = durable.cut(rng);
+                    let mut files = durable.cut(rng);
                     if cutting.lies {
-                        let (from, len) = (bytes.len() / 2, bytes.len());
-                        bytes[from..len].fill(0);
+                        files.forget_half();
                     }
                     tally.cuts += 1;
-                    if let Err(what) = self.cut(at, bytes, paths, cutting, rng, &mut tally) {
+                    if let Err(what) = self.cut(at, files, paths, cutting, rng, &mut tally) {
                         let path = self.ends.iter().find(|(end, _)| *end > at);
                         let path = path.map_or("the end", |(_, name)| name);
                         tally
@@ -289,48 +360,47 @@ impl Story {
     fn cut(
         &self,
         at: usize,
-        bytes: Vec<u8>,
+        files: Files,
         paths: &[Path],
         cutting: Cutting,
         rng: &mut Rng,
         tally: &mut Tally,
     ) -> Result<(), String> {
-        let disk = SimDisk::holding(bytes.clone());
+        let folder = SimFolder::holding(files.clone());
         let twice = rng.below(cutting.double_in) == 0;
         if twice {
-            disk.record();
+            folder.record();
         }
-        let state = self.found(at, &disk)?;
-        if state == 0 {
-            tally.unborn += 1;
-            return Ok(());
-        }
-        let log = disk.recorded();
+        let state = self.found(at, &folder)?;
+        tally.unborn += u64::from(state == 0);
+        let log = folder.recorded();
         if rng.below(cutting.verify_in) == 0 {
             tally.verified += 1;
-            self.go_on(at, disk, paths)?;
+            self.go_on(at, state, folder, paths)?;
         }
         if !twice {
             return Ok(());
         }
         // The power goes once more, while the store is opened and closed again.
-        let mut durable = Durable::new(bytes);
+        let mut durable = Durable::new(files);
         let second = usize::try_from(rng.below(log.len() as u64 + 1)).unwrap();
         log.iter().take(second).for_each(|done| durable.push(done));
         tally.double += 1;
-        let again = self.found(at, &SimDisk::holding(durable.cut(rng)));
+        let again = self.found(at, &SimFolder::holding(durable.cut(rng)));
         again
             .map_err(|e| format!("cut again at {second}: {e}"))
             .map(drop)
     }
 
     /// The state that a store is found in after a cut: the last durable one, or the one under way.
-    fn found(&self, at: usize, disk: &SimDisk) -> Result<u64, String> {
+    fn found(&self, at: usize, folder: &SimFolder) -> Result<u64, String> {
         let index = self.index_at(at);
         let allowed = &self.states[index..self.states.len().min(index + 2)];
-        let state = match Store::open_on(disk.shared()) {
-            Ok(store) => digest(&store).map_err(|e| format!("cannot be read: {e}"))?,
-            Err(_) if index == 0 => 0,
+        let state = match open(folder, STORE) {
+            Ok(store) => {
+                digest(&store, folder.files()).map_err(|e| format!("cannot be read: {e}"))?
+            }
+            Err(Error::Io { .. }) if index == 0 => 0,
             Err(e) => return Err(format!("cannot be opened: {e}")),
         };
         if allowed.contains(&state) {
@@ -343,17 +413,28 @@ impl Story {
     }
 
     /// The store agrees with itself, and the rest of the story ends as it did.
-    fn go_on(&self, at: usize, disk: SimDisk, paths: &[Path]) -> Result<(), String> {
-        let mut held = Held::open(disk).map_err(|e| e.to_string())?;
-        verified(held.store())?;
+    fn go_on(
+        &self,
+        at: usize,
+        state: u64,
+        folder: SimFolder,
+        paths: &[Path],
+    ) -> Result<(), String> {
+        let mut held = Held {
+            store: None,
+            folder,
+        };
+        if state != 0 {
+            held.reopen().map_err(|e| e.to_string())?;
+            verified(held.store())?;
+        }
         let ended = self.ends.iter().filter(|(end, _)| *end <= at).count();
-        for path in paths.iter().skip(ended.max(1)) {
+        for path in paths.iter().skip(ended) {
             (path.run)(&mut held).map_err(|e| format!("going on with {}: {e}", path.name))?;
         }
         verified(held.store())?;
         let expected = held_at_end(paths);
-        let found = held.store().snapshot().and_then(|s| settled(&s));
-        let found = found.map_err(|e| e.to_string())?;
+        let found = outcome(&held).map_err(|e| e.to_string())?;
         if found == expected {
             return Ok(());
         }
@@ -375,14 +456,7 @@ fn held_at_end(paths: &[Path]) -> String {
     {
         return text.clone();
     }
-    let mut held = Held {
-        store: None,
-        disk: SimDisk::default(),
-    };
-    for path in paths {
-        (path.run)(&mut held).unwrap();
-    }
-    let text = settled(&held.store().snapshot().unwrap()).unwrap();
+    let text = outcome(&Held::played(paths)).unwrap();
     *last = Some((names, text.clone()));
     text
 }
@@ -403,21 +477,18 @@ fn verified(store: &Store) -> Result<(), String> {
 /// opens, holds what it held before the path or after any of its transactions, agrees with itself,
 /// and the path, run again, ends well.
 pub fn troubles(paths: &[Path], step: u64, first: u64) -> (u64, Vec<String>) {
-    let mut held = Held {
-        store: None,
-        disk: SimDisk::default(),
-    };
+    let mut held = Held::default();
     let (mut count, mut wrong) = (0, Vec::new());
     for path in paths {
-        let before = held.disk.bytes();
+        let before = held.folder.files();
         let unborn = held.store.is_none();
         (path.run)(&mut held).unwrap();
-        let after = settled(&held.store().snapshot().unwrap()).unwrap();
+        let after = outcome(&held).unwrap();
         for trouble in Trouble::ALL {
             let mut at = first;
             loop {
-                let disk = SimDisk::holding(before.clone());
-                match struck(path, &disk, unborn, (at, trouble), &after) {
+                let folder = SimFolder::holding(before.clone());
+                match struck(path, &folder, unborn, (at, trouble), &after) {
                     Ok(false) => break,
                     Ok(true) => count += 1,
                     Err(what) => {
@@ -430,7 +501,7 @@ pub fn troubles(paths: &[Path], step: u64, first: u64) -> (u64, Vec<String>) {
         }
         // What goes on is what was written, opened anew.
         drop(held.store.take());
-        held = Held::open(held.disk.clone()).unwrap();
+        held = Held::open(held.folder.clone()).unwrap();
     }
     (count, wrong)
 }
@@ -438,55 +509,66 @@ pub fn troubles(paths: &[Path], step: u64, first: u64) -> (u64, Vec<String>) {
 /// Whether the path came so far that the trouble struck.
 fn struck(
     path: &Path,
-    disk: &SimDisk,
+    folder: &SimFolder,
     unborn: bool,
     (at, trouble): (u64, Trouble),
     after: &str,
 ) -> Result<bool, String> {
     let mut held = Held {
         store: None,
-        disk: disk.clone(),
+        folder: folder.clone(),
     };
     if !unborn {
-        held.store = Some(Store::open_on(disk.shared()).map_err(|e| e.to_string())?);
+        held.reopen().map_err(|e| e.to_string())?;
     }
-    disk.fail(at, trouble);
+    folder.fail(at, trouble);
     let result = (path.run)(&mut held);
     // Closing writes too, and may fail as well.
     drop(held.store.take());
-    if !disk.heal() {
+    if !folder.heal() {
         return result
             .map(|()| false)
             .map_err(|e| format!("without a reason: {e}"));
     }
-    match &result {
-        Ok(()) | Err(Error::Storage(_)) => {}
-        Err(Error::Io { .. }) if unborn => {}
-        Err(e) => return Err(format!("not a clean error: {e:?}")),
+    clean(&result, trouble)?;
+    // A temporary file stays only where removing it failed, too.
+    let left = |name: &Name| name.to_string_lossy().contains(".new-");
+    if trouble != Trouble::ForEver && folder.files().names().any(left) {
+        return Err("a temporary file stays".to_owned());
     }
-    if let (Trouble::Full, Err(Error::Storage(error))) = (trouble, &result)
-        && !error.is_disk_full()
-        && !error.to_string().contains("Previous I/O error")
-    {
-        return Err(format!("does not say that the disk is full: {error}"));
-    }
-    let mut held = match Held::open(disk.clone()) {
-        Ok(held) => held,
-        Err(_) if unborn && result.is_err() => return Ok(true),
-        Err(e) => return Err(format!("cannot be opened: {e}")),
-    };
-    verified(held.store())?;
-    if !unborn {
-        (path.run)(&mut held).map_err(|e| format!("run again: {e}"))?;
+    if let Err(e) = held.reopen() {
+        let never = unborn && result.is_err() && matches!(e, Error::Io { .. });
+        if !never {
+            return Err(format!("cannot be opened: {e}"));
+        }
+    } else {
         verified(held.store())?;
     }
-    let found = held.store().snapshot().and_then(|s| settled(&s));
-    let found = found.map_err(|e| e.to_string())?;
+    (path.run)(&mut held).map_err(|e| format!("run again: {e}"))?;
+    verified(held.store())?;
+    let found = outcome(&held).map_err(|e| e.to_string())?;
     if found == after {
         return Ok(true);
     }
     let other = after.lines().zip(found.lines()).find(|(a, b)| a != b);
     Err(format!("run again, it did not end as it should: {other:?}"))
+}
+
+/// An error says what happened, or there is none.
+fn clean(result: &Result<()>, trouble: Trouble) -> Result<(), String> {
+    let Err(error) = result else {
+        return Ok(());
+    };
+    let full = match error {
+        Error::Storage(error) => error.is_disk_full(),
+        Error::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+        other => return Err(format!("not a clean error: {other:?}")),
+    };
+    // An engine that met an error says of all that follows that there was one.
+    if trouble != Trouble::Full || full || error.to_string().contains("Previous I/O error") {
+        return Ok(());
+    }
+    Err(format!("does not say that the disk is full: {error}"))
 }
 
 /// The time of everything that happens.

@@ -1,18 +1,25 @@
 //! Everything that writes to a store. Each path may be begun again after it was cut off anywhere:
 //! what it did already, it does not do twice.
 
+use std::path::Path as Name;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use relist::error::Result;
+use relist::error::{Result, SourceError};
 use relist::keycode::Key;
+use relist::media::{
+    FetchError, Fetched, MediaFetcher, MediaFiles, MediaLister, MediaOptions, MediaPolicy, UrlLife,
+    sync_media,
+};
 use relist::schema::Schema;
 use relist::source::PageSource;
-use relist::store::{Cause, RunReport, Store};
+use relist::store::{Cause, CopyOptions, RunReport, Scope, Store};
 use relist::sync::{Policy, Refresh, SyncMode, SyncOptions};
+use relist::value::Timestamp;
 use relist_sim::{Dataset, Direct, Options};
 use serde_json::{Value, json};
 
-use super::{Held, NOW};
+use super::{BACKUP, Held, NOW, STORE, open};
 use crate::fresh::try_ingest;
 
 /// Something that writes, by name.
@@ -31,8 +38,8 @@ fn compact(held: &mut Held) -> Result<()> {
     held.store.as_mut().expect("a store").compact().map(drop)
 }
 
-/// All paths, in an order in which each finds something to do.
-pub fn all() -> Vec<Path> {
+/// What writes to the store's file alone, in an order in which each finds something to do.
+pub fn writes() -> Vec<Path> {
     vec![
         path("init", init),
         path("schema", |held| define(held, METADATA)),
@@ -66,6 +73,33 @@ pub fn all() -> Vec<Path> {
             ingest(held, "Property", &[page(2, 0)])
         }),
     ]
+}
+
+/// All paths: those that write, and those that copy the store or take history out of it.
+pub fn all() -> Vec<Path> {
+    let mut paths = writes();
+    paths.extend([
+        path("backup", backup),
+        path("media", media),
+        path("repair", repair),
+        path("delivered", delivered),
+        path("ingest one", |held| {
+            ingest(
+                held,
+                "Property",
+                &[json!({ "value": [row(1, 3)] }).to_string()],
+            )
+        }),
+        path("prune", prune),
+        path("backup again", backup),
+        path("purge", purge),
+        path("ingest late", |held| {
+            ingest(held, "Property", &[page(0, 4), page(3, 0)])
+        }),
+        path("repair late", repair),
+        path("restore", restore),
+    ]);
+    paths
 }
 
 /// Few paths, and so many records that a dictionary is trained on them.
@@ -102,6 +136,30 @@ const WIDER: &str = r#"<Edmx Version="4.0"><DataServices><Schema Namespace="X">
 </EntityType><EntityContainer Name="C"><EntitySet Name="Property" EntityType="X.Property"/>
 </EntityContainer></Schema></DataServices></Edmx>"#;
 
+/// Media, too.
+const WITH_MEDIA: &str = r#"<Edmx Version="4.0"><DataServices><Schema Namespace="X">
+<EntityType Name="Property"><Key><PropertyRef Name="ListingKeyNumeric"/></Key>
+<Property Name="ListingKeyNumeric" Type="Edm.Int64"/>
+<Property Name="ListPrice" Type="Edm.Int32"/>
+<Property Name="StandardStatus" Type="Edm.String"/>
+<Property Name="PublicRemarks" Type="Edm.String"/>
+<Property Name="City" Type="Edm.String"/>
+<Property Name="ModificationTimestamp" Type="Edm.DateTimeOffset"/>
+</EntityType><EntityType Name="Media"><Key><PropertyRef Name="MediaKey"/></Key>
+<Property Name="MediaKey" Type="Edm.String"/>
+<Property Name="ResourceName" Type="Edm.String"/>
+<Property Name="ResourceRecordKeyNumeric" Type="Edm.Int64"/>
+<Property Name="MediaURL" Type="Edm.String"/>
+<Property Name="ModificationTimestamp" Type="Edm.DateTimeOffset"/>
+</EntityType><EntityContainer Name="C"><EntitySet Name="Property" EntityType="X.Property"/>
+<EntitySet Name="Media" EntityType="X.Media"/></EntityContainer></Schema></DataServices></Edmx>"#;
+
+const PHOTOS: &str = r#"{"value":[{"MediaKey":"m1","ResourceName":"Property",
+"ResourceRecordKeyNumeric":2,"MediaURL":"https://photos.example/1",
+"ModificationTimestamp":"2026-03-03T00:00:00Z"},{"MediaKey":"m2","ResourceName":"Property",
+"ResourceRecordKeyNumeric":4,"MediaURL":"https://photos.example/2",
+"ModificationTimestamp":"2026-03-03T00:00:00Z"}]}"#;
+
 const DELETED: &str = r#"{"value":[{"primary_key":"3","resource":"Property",
 "ts":"2026-03-03T00:00:00Z"},{"primary_key":"77777","resource":"Property",
 "ts":"2026-03-03T00:00:00Z"}]}"#;
@@ -111,7 +169,12 @@ const BROKEN: &str = r#"{"value":[{"ListPrice":1},{"ListingKeyNumeric":9,"ListPr
 
 fn init(held: &mut Held) -> Result<()> {
     if held.store.is_none() {
-        held.store = Some(Store::create_on(held.disk.shared(), NOW)?);
+        let folder = held.folder.shared();
+        // What a creation that failed at its end left is there.
+        held.store = Some(match open(&held.folder, STORE) {
+            Ok(store) => store,
+            Err(_) => Store::create_in(folder, Name::new(STORE), NOW)?,
+        });
     }
     Ok(())
 }
@@ -241,4 +304,95 @@ fn refresh(held: &mut Held) -> Result<()> {
     store
         .refresh(&wanted, &connect, &options, &mut progress)
         .map(drop)
+}
+
+fn replacing() -> CopyOptions {
+    CopyOptions {
+        replace: true,
+        ..CopyOptions::default()
+    }
+}
+
+fn backup(held: &mut Held) -> Result<()> {
+    held.store().backup(BACKUP, replacing()).map(drop)
+}
+
+/// What was backed up comes back. The file is closed for it, as it is for a command.
+fn restore(held: &mut Held) -> Result<()> {
+    held.store = None;
+    let (from, to) = (Name::new(BACKUP), Name::new(STORE));
+    Store::restore_in(held.folder.shared(), from, to, replacing())?;
+    held.reopen()
+}
+
+fn repair(held: &mut Held) -> Result<()> {
+    held.store = None;
+    Store::repair_in(held.folder.shared(), Name::new(STORE))?;
+    held.reopen()
+}
+
+/// The watcher has told everything: a prune need not wait for it.
+fn delivered(held: &mut Held) -> Result<()> {
+    let mut txn = held.store().begin_write(NOW)?;
+    let last = txn.sequence();
+    txn.set_position("watch", last)?;
+    txn.commit().map(drop)
+}
+
+fn prune(held: &mut Held) -> Result<()> {
+    let later = Timestamp(NOW.0 + 1);
+    held.store().prune(later, later).map(drop)
+}
+
+fn purge(held: &mut Held) -> Result<()> {
+    let keys = vec![Key::Int(2), Key::Int(9), Key::Int(70_000)];
+    let scope = Scope::Records([("Property".to_owned(), keys)].into());
+    let store = held.store.as_mut().expect("a store");
+    let report = store.purge(&scope, NOW, &mut |_| Ok(false))?;
+    assert!(report.is_complete(), "{report:?}");
+    Ok(())
+}
+
+/// Two photos that records tell of, and their files.
+fn media(held: &mut Held) -> Result<()> {
+    struct Photos;
+    impl MediaFetcher for Photos {
+        fn fetch(&self, url: &str, _: Option<&str>) -> std::result::Result<Fetched, FetchError> {
+            let bytes = [b"\xff\xd8\xff\xe0", url.as_bytes(), &[0; 64], b"\xff\xd9"].concat();
+            Ok(Fetched::Body {
+                bytes,
+                content_type: None,
+                etag: None,
+            })
+        }
+    }
+    impl MediaLister for Photos {
+        fn list(&self, _: &str, key: &Key) -> std::result::Result<Vec<Vec<u8>>, SourceError> {
+            unreachable!("the media of {key} are in the store")
+        }
+    }
+    define(held, WITH_MEDIA)?;
+    ingest(held, "Media", &[PHOTOS.to_owned()])?;
+    let folder = tempfile::tempdir().unwrap();
+    let files = MediaFiles::open(folder.path())?;
+    let options = MediaOptions {
+        policy: MediaPolicy::default(),
+        urls: UrlLife::default(),
+        retry: false,
+        max: None,
+        jobs: 1,
+        now: &|| NOW,
+        peak_memory: || None,
+        stop: &AtomicBool::new(false),
+    };
+    let done = sync_media(
+        held.store(),
+        &files,
+        &Photos,
+        &Photos,
+        &options,
+        &mut |_| {},
+    )?;
+    assert_eq!(done.report.failed, 0, "{done:?}");
+    Ok(())
 }

@@ -4,28 +4,22 @@
 //! temporary name, read again and compared, and given its name only then: at the target stands the
 //! file that was there before or a whole one, whenever the process is killed.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use redb::{Key, TableDefinition, TableError, TableHandle as _, Value};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{
-    Engine, Opened, Store, VerifyReport, builder, create_private, engine, io_error, sync_parent,
-};
+use super::{Engine, Folder, Opened, Store, VerifyReport, engine};
 use crate::error::{Error, Result};
 
 use super::guarded::{Database, ReadOnlyTable, ReadTransaction};
+use super::home::{CACHE_BYTES, Held, Home, failed, temporary_name};
 use super::tables as t;
 
 /// What is copied goes into a transaction until it is so long.
 const COMMIT_BYTES: usize = 128 << 20;
-
-/// Temporary files made by this process: each has a name of its own.
-static MADE: AtomicU64 = AtomicU64::new(0);
 
 /// How a backup or a restored store is made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -61,15 +55,16 @@ impl Store {
     /// the store itself. Then the target is as it was.
     pub fn backup(&self, target: impl AsRef<Path>, options: CopyOptions) -> Result<CopyReport> {
         let target = target.as_ref();
-        refuse(target, &self.path, options)?;
+        refuse(&self.home, target, &self.path, options)?;
         let from = self.begin_read()?;
-        let written = Fresh::beside(target)?;
+        let written = Fresh::beside(&self.home, target)?;
         let copied = copy_all(&from, &written)?;
         let report = written.check(options)?;
-        let read = digest_all(&Store::open_read_only(&written.path)?.begin_read()?)?;
-        if read != copied {
+        let read = Store::read_at(self.home.clone(), &written.path, CACHE_BYTES)?;
+        if digest_all(&read.begin_read()?)? != copied {
             return Err(not_what_was_written());
         }
+        drop(read);
         written.give_name(target, options.replace)?;
         Ok(CopyReport {
             entries: copied.entries,
@@ -88,16 +83,35 @@ impl Store {
         path: impl AsRef<Path>,
         options: CopyOptions,
     ) -> Result<CopyReport> {
-        let (backup, path) = (backup.as_ref(), path.as_ref());
-        super::check_magic(backup)?;
-        refuse(path, backup, options)?;
-        let written = Fresh::beside(path)?;
-        let mut from = File::open(backup).map_err(|e| io_error(backup, "cannot open", e))?;
-        let mut to = &written.file;
-        io::copy(&mut from, &mut to).map_err(|e| io_error(path, "cannot write", e))?;
+        Store::restore_at(&Home::Files, backup.as_ref(), path.as_ref(), options)
+    }
+
+    /// As [`restore`](Store::restore), in a folder of the caller's own: for tests.
+    #[doc(hidden)]
+    pub fn restore_in(
+        folder: Arc<dyn Folder>,
+        backup: &Path,
+        path: &Path,
+        options: CopyOptions,
+    ) -> Result<CopyReport> {
+        Store::restore_at(&Home::Folder(folder), backup, path, options)
+    }
+
+    fn restore_at(
+        home: &Home,
+        backup: &Path,
+        path: &Path,
+        options: CopyOptions,
+    ) -> Result<CopyReport> {
+        home.check_magic(backup)?;
+        refuse(home, path, backup, options)?;
+        let written = Fresh::beside(home, path)?;
+        let from = home.open(backup).map_err(failed(backup, "cannot open"))?;
+        let copied = io::copy(&mut from.reader(), &mut written.file.writer());
+        copied.map_err(failed(path, "cannot write"))?;
         let report = written.check(options)?;
         // Nobody may write to what is about to be replaced. What cannot be opened, nobody writes.
-        let _held = match Store::open(path) {
+        let _held = match Store::open_at(home.clone(), path) {
             Err(error @ Error::Locked { .. }) => return Err(error),
             other => other.ok(),
         };
@@ -110,16 +124,18 @@ impl Store {
     /// Puts a copy in the place of the store: entry by entry, so that nothing comes along that is
     /// in no table. Whoever reads goes on with the file before, and finds the new one next time.
     pub(super) fn replace_by_copy(&mut self) -> Result<()> {
-        let failed = |e| io_error(&self.path, "cannot look at", e);
         // What a link points to is replaced, not the link.
-        let target = self.path.canonicalize().map_err(failed)?;
-        let mode = std::fs::metadata(&target).map_err(failed)?.permissions();
+        let target = self.home.canonical(&self.path);
+        let target = target.map_err(failed(&self.path, "cannot look at"))?;
+        let held = self.home.open(&target);
+        let mode = held.and_then(|held| held.permissions());
+        let mode = mode.map_err(failed(&self.path, "cannot look at"))?;
         let from = self.begin_read()?;
-        let written = Fresh::beside(&target)?;
+        let written = Fresh::beside(&self.home, &target)?;
         let copied = copy_all(&from, &written)?;
-        let file = super::identity(&written.path);
+        let file = self.home.identity(&written.path);
         // Open for writing before anybody else can find it.
-        let database = Database::new(|| builder().open(&written.path)).map_err(engine)?;
+        let database = self.home.alone(&written.path)?;
         let note = match self.engine()?.as_ref() {
             Engine::Writer { note, .. } => note.clone(),
             Engine::Reader(_) => None,
@@ -129,9 +145,10 @@ impl Store {
             return Err(not_what_was_written());
         }
         drop(from);
-        let failed = |e| io_error(&written.path, "cannot sync", e);
-        written.file.set_permissions(mode).map_err(failed)?;
-        written.file.sync_all().map_err(failed)?;
+        let set = written.file.set_permissions(mode);
+        set.map_err(failed(&written.path, "cannot set the mode of"))?;
+        let synced = written.file.sync();
+        synced.map_err(failed(&written.path, "cannot sync"))?;
         written.give_name(&target, true)?;
         self.opened = Mutex::new(Opened { engine: to, file });
         Ok(())
@@ -145,11 +162,11 @@ fn not_what_was_written() -> Error {
 }
 
 /// Whether the target may be written.
-fn refuse(target: &Path, source: &Path, options: CopyOptions) -> Result<()> {
-    let Ok(there) = target.canonicalize() else {
+fn refuse(home: &Home, target: &Path, source: &Path, options: CopyOptions) -> Result<()> {
+    let Ok(there) = home.canonical(target) else {
         return Ok(());
     };
-    if source.canonicalize().is_ok_and(|own| own == there) {
+    if home.canonical(source).is_ok_and(|own| own == there) {
         return Err(Error::Usage(format!(
             "{} is the store itself: name another file",
             target.display()
@@ -158,26 +175,30 @@ fn refuse(target: &Path, source: &Path, options: CopyOptions) -> Result<()> {
     if options.replace {
         return Ok(());
     }
-    let error = io::ErrorKind::AlreadyExists.into();
-    Err(io_error(target, "cannot create", error))
+    Err(failed(target, "cannot create")(
+        io::ErrorKind::AlreadyExists.into(),
+    ))
 }
 
 /// A file that has no name of its own yet; removed when it never gets one.
 struct Fresh {
-    file: File,
+    home: Home,
+    file: Held,
     path: PathBuf,
     named: bool,
 }
 
 impl Fresh {
-    fn beside(target: &Path) -> Result<Fresh> {
-        remove_left(target);
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let mut path = target.as_os_str().to_owned();
-        path.push(format!(".new-{}-copy{number}", std::process::id()));
-        let path = PathBuf::from(path);
-        let file = create_private(&path).map_err(|e| io_error(target, "cannot create", e))?;
+    fn beside(home: &Home, target: &Path) -> Result<Fresh> {
+        if let Home::Files = home {
+            remove_left(target);
+        }
+        let path = temporary_name(target);
+        let file = home
+            .create(&path)
+            .map_err(failed(target, "cannot create"))?;
         Ok(Fresh {
+            home: home.clone(),
             file,
             path,
             named: false,
@@ -186,7 +207,7 @@ impl Fresh {
 
     /// Has the engine check every page, verifies what is stored and makes it durable.
     fn check(&self, options: CopyOptions) -> Result<CopyReport> {
-        let mut store = Store::open(&self.path)?;
+        let mut store = Store::open_at(self.home.clone(), &self.path)?;
         store.check_integrity()?;
         let snapshot = store.snapshot()?;
         let verified = snapshot.verify()?;
@@ -202,12 +223,12 @@ impl Fresh {
         let sequence = snapshot.sequence();
         drop(snapshot);
         drop(store);
-        let failed = |e| io_error(&self.path, "cannot sync", e);
-        self.file.sync_all().map_err(failed)?;
+        let synced = self.file.sync().and_then(|()| self.file.len());
+        let bytes = synced.map_err(failed(&self.path, "cannot sync"))?;
         Ok(CopyReport {
             sequence,
             entries: 0,
-            bytes: self.file.metadata().map_err(failed)?.len(),
+            bytes,
             verified,
         })
     }
@@ -215,13 +236,14 @@ impl Fresh {
     /// Gives the file its name, durably.
     fn give_name(mut self, target: &Path, replace: bool) -> Result<()> {
         let named = if replace {
-            std::fs::rename(&self.path, target)
+            self.home.rename(&self.path, target)
         } else {
-            super::link(&self.path, target)
+            self.home.name(&self.path, target)
         };
-        named.map_err(|e| io_error(target, "cannot create", e))?;
+        named.map_err(failed(target, "cannot create"))?;
         self.named = replace;
-        sync_parent(target).map_err(|e| io_error(target, "cannot sync the folder of", e))
+        let synced = self.home.sync_names(target);
+        synced.map_err(failed(target, "cannot sync the folder of"))
     }
 }
 
@@ -229,7 +251,7 @@ impl Drop for Fresh {
     fn drop(&mut self) {
         if !self.named {
             // The error that counts came before; or the file has its name, and this is its other.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = self.home.remove(&self.path);
         }
     }
 }
@@ -378,7 +400,7 @@ impl EachTable for Copying<'_> {
 
 /// Copies every table; what they say.
 fn copy_all(from: &ReadTransaction, written: &Fresh) -> Result<Digest> {
-    let to = Database::new(|| builder().create(&written.path)).map_err(engine)?;
+    let to = written.home.begin(&written.path)?;
     let mut work = Copying {
         from,
         to: &to,

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A place for the bytes of a store: what a file is, seen from below.
@@ -29,6 +30,30 @@ pub trait Disk: Debug + Send + Sync {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()>;
 
     /// Makes durable all that was written before.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// Files by name: what a folder is, seen from below.
+///
+/// For tests that cut the power while a store is copied, replaced or made.
+#[doc(hidden)]
+pub trait Folder: Debug + Send + Sync {
+    /// Makes a file that must not be there.
+    fn create(&self, name: &Path) -> io::Result<Arc<dyn Disk>>;
+
+    /// Finds a file.
+    fn open(&self, name: &Path) -> io::Result<Arc<dyn Disk>>;
+
+    /// Gives a file another name, in the place of whatever has that.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives a file one more name, which nothing must have.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Takes a name away.
+    fn remove(&self, name: &Path) -> io::Result<()>;
+
+    /// Makes names durable that were given and taken.
     fn sync(&self) -> io::Result<()>;
 }
 

@@ -5,6 +5,8 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::home::create_private;
+
 /// The note of the process that writes, as long as it does.
 pub(super) struct Holder(PathBuf);
 
@@ -15,7 +17,7 @@ impl Holder {
         let text = std::process::id().to_string();
         // One that a killed process left is in the way.
         let _ = std::fs::remove_file(&path);
-        let _ = super::create_private(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+        let _ = create_private(&path).and_then(|mut file| file.write_all(text.as_bytes()));
         Holder(path)
     }
 }

@@ -17,6 +17,7 @@ mod format;
 mod guarded;
 mod head;
 mod holder;
+mod home;
 mod indexes;
 mod media;
 mod moments;
@@ -25,6 +26,8 @@ mod pieces;
 mod prune;
 mod purge;
 mod repair;
+mod repair_base;
+mod repair_log;
 mod report;
 mod rewrite;
 mod scrub;
@@ -35,13 +38,10 @@ mod verify;
 mod verify_columns;
 mod write;
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use redb::ConcurrencyMode;
 use serde::{Deserialize, Serialize};
 
 pub use backup::{CopyOptions, CopyReport};
@@ -50,6 +50,8 @@ pub(crate) use catalog::{Catalog, MAX_FIELDS, share, wider};
 pub use changelog::{Cause, Change, FieldChange, Operation};
 pub(crate) use columns::Column;
 pub use disk::Disk;
+#[doc(hidden)]
+pub use disk::Folder;
 pub(crate) use field_changes::{EventRef, Origin, each_event, ends_early};
 pub use guarded::panic_becomes_error;
 pub(crate) use head::Head;
@@ -74,23 +76,14 @@ use crate::value::Timestamp;
 use bodies::Dictionaries;
 pub use format::{FORMAT, FORMAT_OLDEST};
 use guarded::{Database, ReadOnlyDatabase, ReadTransaction};
-
-/// Memory redb may use for pages: it bounds the process, the operating system caches the rest.
-const CACHE_BYTES: usize = 128 << 20;
-/// And of whoever writes: it needs its memory for what is to be written.
-const WRITER_CACHE_BYTES: usize = 32 << 20;
-/// And of whoever reads each page once.
-const SCAN_CACHE_BYTES: usize = 16 << 20;
-
-/// Stores created by this process: each has a temporary name of its own.
-static CREATED: AtomicU64 = AtomicU64::new(0);
+use home::{CACHE_BYTES, Held, Home, ON_DISK, SCAN_CACHE_BYTES, failed, temporary_name};
 
 /// A store, open for reading or for reading and writing.
 pub struct Store {
     opened: Mutex<Opened>,
     path: PathBuf,
-    /// What it is on, when that is no file.
-    disk: Option<Arc<dyn Disk>>,
+    /// Where its file is.
+    home: Home,
     /// The last catalog read, by the sequence number of its change.
     catalog: Mutex<Option<(u64, SharedCatalog)>>,
     /// Columns as snapshots read them.
@@ -166,26 +159,34 @@ impl Store {
     pub fn create(path: impl AsRef<Path>, created: Timestamp) -> Result<Store> {
         let path = path.as_ref();
         if path.exists() {
-            return Err(io_error(
-                path,
-                "cannot create",
-                io::ErrorKind::AlreadyExists.into(),
-            ));
+            let there = io::ErrorKind::AlreadyExists.into();
+            return Err(failed(path, "cannot create")(there));
         }
         backup::remove_left(path);
+        Store::create_at(Home::Files, path, created)
+    }
+
+    /// As [`create`](Store::create), in a folder of the caller's own: for tests.
+    #[doc(hidden)]
+    pub fn create_in(folder: Arc<dyn Folder>, path: &Path, created: Timestamp) -> Result<Store> {
+        Store::create_at(Home::Folder(folder), path, created)
+    }
+
+    fn create_at(home: Home, path: &Path, created: Timestamp) -> Result<Store> {
         let temporary = temporary_name(path);
-        let made = make(&temporary, path, created);
+        let made = make(&home, &temporary, path, created);
         // Linked to its place or a failure: the temporary name has no use any more.
-        let removed = std::fs::remove_file(&temporary);
+        let removed = home.remove(&temporary);
         made?;
         match removed {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error(&temporary, "cannot remove", e));
+                return Err(failed(&temporary, "cannot remove")(e));
             }
             _ => {}
         }
-        sync_parent(path).map_err(|e| io_error(path, "cannot sync the folder of", e))?;
-        Store::open(path)
+        let synced = home.sync_names(path);
+        synced.map_err(failed(path, "cannot sync the folder of"))?;
+        Store::open_at(home, path)
     }
 
     /// Opens a store for reading and writing.
@@ -195,24 +196,19 @@ impl Store {
     /// format, [`Error::Locked`] when another process writes to it, [`Error::Corrupt`] when it is
     /// damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Store> {
-        let path = path.as_ref();
-        check_magic(path)?;
-        let opened = open_same(path, || {
-            let mut builder = builder();
-            let builder = builder.set_cache_size(WRITER_CACHE_BYTES);
-            let database = Database::new(|| builder.open(path));
-            let database = database.map_err(|error| match engine(error) {
-                Error::Locked { .. } => Error::Locked {
-                    pid: holder::holder_of(path),
-                },
-                other => other,
-            })?;
-            Ok(Engine::Writer {
-                note: Some(Arc::new(holder::Holder::leave(path))),
-                database,
-            })
-        })?;
-        Store::start(opened, path, None)
+        Store::open_at(Home::Files, path.as_ref())
+    }
+
+    /// As [`open`](Store::open), in a folder of the caller's own: for tests.
+    #[doc(hidden)]
+    pub fn open_in(folder: Arc<dyn Folder>, path: &Path) -> Result<Store> {
+        Store::open_at(Home::Folder(folder), path)
+    }
+
+    fn open_at(home: Home, path: &Path) -> Result<Store> {
+        home.check_magic(path)?;
+        let opened = open_same(&home, path, || home.writer(path))?;
+        Store::start(opened, path, home)
     }
 
     /// Opens a store for reading, also while another process writes to it.
@@ -220,9 +216,7 @@ impl Store {
     /// # Errors
     /// As [`open`](Store::open), but never [`Error::Locked`] for a writer beside it.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Store> {
-        let path = path.as_ref();
-        check_magic(path)?;
-        Store::start(open_reader(path, CACHE_BYTES)?, path, None)
+        Store::read_at(Home::Files, path.as_ref(), CACHE_BYTES)
     }
 
     /// Opens a store for reading as [`open_read_only`](Store::open_read_only) does, by someone who
@@ -231,9 +225,12 @@ impl Store {
     /// # Errors
     /// As [`open_read_only`](Store::open_read_only).
     pub fn open_to_scan(path: impl AsRef<Path>) -> Result<Store> {
-        let path = path.as_ref();
-        check_magic(path)?;
-        Store::start(open_reader(path, SCAN_CACHE_BYTES)?, path, None)
+        Store::read_at(Home::Files, path.as_ref(), SCAN_CACHE_BYTES)
+    }
+
+    fn read_at(home: Home, path: &Path, cache: usize) -> Result<Store> {
+        home.check_magic(path)?;
+        Store::start(open_reader(&home, path, cache)?, path, home)
     }
 
     /// Creates a store on an empty disk of the caller's own.
@@ -244,14 +241,15 @@ impl Store {
     /// # Errors
     /// [`Error::Usage`] when the disk is not empty, [`Error::Storage`] when it fails.
     pub fn create_on(disk: Arc<dyn Disk>, created: Timestamp) -> Result<Store> {
-        let len = disk.len();
-        if len.map_err(|e| io_error(Path::new(ON_DISK), "cannot look at", e))? > 0 {
+        let path = Path::new(ON_DISK);
+        if disk.len().map_err(failed(path, "cannot look at"))? > 0 {
             return Err(Error::Usage(
                 "the disk for a new store holds something".to_owned(),
             ));
         }
-        initialise(&on_disk(&disk).map_err(engine)?, created)?;
-        Store::open_on(disk)
+        let home = Home::Disk(disk);
+        initialise(&home.begin(path)?, created)?;
+        Store::open_at(home, path)
     }
 
     /// Opens a store on a disk of the caller's own, for reading and writing.
@@ -259,27 +257,14 @@ impl Store {
     /// # Errors
     /// As [`open`](Store::open), but that nobody keeps two from using one disk.
     pub fn open_on(disk: Arc<dyn Disk>) -> Result<Store> {
-        let mut magic = [0; 4];
-        let read = disk.read(0, &mut magic);
-        read.map_err(|e| io_error(Path::new(ON_DISK), "cannot read", e))?;
-        is_magic(&magic, Path::new(ON_DISK))?;
-        let database = on_disk(&disk).map_err(engine)?;
-        let engine = Arc::new(Engine::Writer {
-            note: None,
-            database,
-        });
-        Store::start(
-            Opened { engine, file: None },
-            Path::new(ON_DISK),
-            Some(disk),
-        )
+        Store::open_at(Home::Disk(disk), Path::new(ON_DISK))
     }
 
-    fn start(opened: Opened, path: &Path, disk: Option<Arc<dyn Disk>>) -> Result<Store> {
+    fn start(opened: Opened, path: &Path, home: Home) -> Result<Store> {
         let store = Store {
             opened: Mutex::new(opened),
             path: path.to_owned(),
-            disk,
+            home,
             catalog: Mutex::new(None),
             columns: Arc::default(),
             dictionaries: Dictionaries::default(),
@@ -383,11 +368,9 @@ impl Store {
 
     /// How many bytes the file has.
     fn size(&self) -> Result<u64> {
-        let size = match &self.disk {
-            Some(disk) => disk.len(),
-            None => std::fs::metadata(&self.path).map(|file| file.len()),
-        };
-        size.map_err(|e| io_error(&self.path, "cannot look at", e))
+        let held = self.home.open(&self.path);
+        let size = held.and_then(|held| held.len());
+        size.map_err(failed(&self.path, "cannot look at"))
     }
 
     fn begin_read(&self) -> Result<ReadTransaction> {
@@ -408,9 +391,9 @@ impl Store {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         if matches!(opened.engine.as_ref(), Engine::Reader(_)) {
-            let now = identity(&self.path);
+            let now = self.home.identity(&self.path);
             if now.is_some() && now != opened.file {
-                *opened = open_reader(&self.path, CACHE_BYTES)?;
+                *opened = open_reader(&self.home, &self.path, CACHE_BYTES)?;
             }
         }
         Ok(Arc::clone(&opened.engine))
@@ -445,32 +428,17 @@ impl Engine {
     }
 }
 
-fn open_reader(path: &Path, cache: usize) -> Result<Opened> {
-    open_same(path, || {
-        let open = || {
-            let mut builder = builder();
-            let builder = builder.set_cache_size(cache);
-            ReadOnlyDatabase::new(|| builder.open_read_only(path))
-        };
-        let database = match open() {
-            // The last writer was killed: only an open for writing may put the file in order.
-            Err(redb::DatabaseError::RepairAborted) => {
-                drop(Database::new(|| builder().open(path)).map_err(engine)?);
-                open()
-            }
-            other => other,
-        };
-        Ok(Engine::Reader(database.map_err(engine)?))
-    })
+fn open_reader(home: &Home, path: &Path, cache: usize) -> Result<Opened> {
+    open_same(home, path, || home.reader(path, cache))
 }
 
 /// Opens the file at a path, and no other one. A purge or a restore may put another in its place
 /// just then: nobody would read what is written to the one before.
-fn open_same(path: &Path, open: impl Fn() -> Result<Engine>) -> Result<Opened> {
+fn open_same(home: &Home, path: &Path, open: impl Fn() -> Result<Engine>) -> Result<Opened> {
     loop {
-        let file = identity(path);
+        let file = home.identity(path);
         let engine = open()?;
-        if identity(path) == file {
+        if home.identity(path) == file {
             return Ok(Opened {
                 engine: Arc::new(engine),
                 file,
@@ -487,57 +455,41 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// A name of its own beside a file: another process may be making one at this moment, too.
-fn temporary_name(path: &Path) -> PathBuf {
-    let number = CREATED.fetch_add(1, Ordering::Relaxed);
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".new-{}-{number}", std::process::id()));
-    PathBuf::from(temporary)
-}
-
 /// Makes an empty store, whole and durable.
-fn make_at(path: &Path, created: Timestamp) -> Result<File> {
-    let file = create_private(path).map_err(|e| io_error(path, "cannot create", e))?;
-    let database = Database::new(|| builder().create(path)).map_err(engine)?;
+fn make_at(home: &Home, path: &Path, created: Timestamp) -> Result<Held> {
+    let file = home.create(path).map_err(failed(path, "cannot create"))?;
+    let database = home.begin(path)?;
     initialise(&database, created)?;
     database.close().map_err(engine)?;
-    let synced = file.sync_all();
-    synced.map_err(|e| io_error(path, "cannot sync", e))?;
+    file.sync().map_err(failed(path, "cannot sync"))?;
     Ok(file)
 }
 
 /// Puts a file in the place of another, which is kept under the name that is returned.
-fn exchange(temporary: &Path, path: &Path) -> Result<PathBuf> {
+fn exchange(home: &Home, temporary: &Path, path: &Path) -> Result<PathBuf> {
     let mut number = 1;
     let kept = loop {
         let mut kept = path.as_os_str().to_owned();
         kept.push(format!(".damaged-{number}"));
         let kept = PathBuf::from(kept);
-        match std::fs::hard_link(path, &kept) {
+        match home.link(path, &kept) {
             Ok(()) => break kept,
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => number += 1,
-            Err(e) => return Err(io_error(&kept, "cannot keep the damaged file as", e)),
+            Err(e) => return Err(failed(&kept, "cannot keep the damaged file as")(e)),
         }
     };
-    std::fs::rename(temporary, path).map_err(|e| io_error(path, "cannot replace", e))?;
-    sync_parent(path).map_err(|e| io_error(path, "cannot sync the folder of", e))?;
+    let named = home.rename(temporary, path);
+    named.map_err(failed(path, "cannot replace"))?;
+    let synced = home.sync_names(path);
+    synced.map_err(failed(path, "cannot sync the folder of"))?;
     Ok(kept)
 }
 
 /// Makes a store under a temporary name, whole and durable, and gives it its own name.
-fn make(temporary: &Path, path: &Path, created: Timestamp) -> Result<()> {
-    make_at(temporary, created)?;
-    link(temporary, path).map_err(|e| io_error(path, "cannot create", e))
-}
-
-/// Gives a file another name, which nothing must have.
-fn link(temporary: &Path, path: &Path) -> io::Result<()> {
-    // A hard link does not replace: of two processes that create at once, one wins.
-    std::fs::hard_link(temporary, path).or_else(|e| match e.kind() {
-        io::ErrorKind::AlreadyExists => Err(e),
-        // Not every file system has hard links.
-        _ => std::fs::rename(temporary, path),
-    })
+fn make(home: &Home, temporary: &Path, path: &Path, created: Timestamp) -> Result<()> {
+    make_at(home, temporary, created)?;
+    let named = home.name(temporary, path);
+    named.map_err(failed(path, "cannot create"))
 }
 
 /// What every store begins with.
@@ -548,26 +500,6 @@ fn initialise(database: &Database, created: Timestamp) -> Result<()> {
         created,
     };
     write::initialise(database, &birth)
-}
-
-/// The name that messages give to a store that is in no file.
-const ON_DISK: &str = "(a disk)";
-
-fn on_disk(disk: &Arc<dyn Disk>) -> std::result::Result<Database, redb::DatabaseError> {
-    let backend = disk::Backend(Arc::clone(disk));
-    Database::new(|| {
-        redb::Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create_with_backend(backend)
-    })
-}
-
-fn builder() -> redb::Builder {
-    let mut builder = redb::Database::builder();
-    builder
-        .set_cache_size(CACHE_BYTES)
-        .set_concurrency_mode(ConcurrencyMode::SingleWriter);
-    builder
 }
 
 /// Maps an engine error to what the caller can do about it.
@@ -584,75 +516,4 @@ fn engine(error: impl Into<redb::Error>) -> Error {
         },
         other => Error::Storage(StorageError::new(other)),
     }
-}
-
-fn io_error(path: &Path, doing: &str, source: io::Error) -> Error {
-    Error::Io {
-        context: format!("{doing} {}", path.display()),
-        source,
-    }
-}
-
-/// The engine's own error for a stranger's file says nothing a user can act on.
-fn check_magic(path: &Path) -> Result<()> {
-    use io::Read as _;
-    let mut magic = [0; 4];
-    let mut file = File::open(path).map_err(|e| io_error(path, "cannot open", e))?;
-    let read = file
-        .read(&mut magic)
-        .map_err(|e| io_error(path, "cannot read", e))?;
-    is_magic(magic.get(..read).unwrap_or_default(), path)
-}
-
-fn is_magic(magic: &[u8], path: &Path) -> Result<()> {
-    if magic == b"redb" {
-        return Ok(());
-    }
-    Err(Error::Format {
-        reason: format!("{} is not a Relist store", path.display()),
-    })
-}
-
-/// Which file stands at a path.
-#[cfg(unix)]
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt as _;
-    let file = std::fs::metadata(path).ok()?;
-    Some((file.dev(), file.ino()))
-}
-
-#[cfg(not(unix))]
-fn identity(_: &Path) -> Option<(u64, u64)> {
-    None
-}
-
-#[cfg(unix)]
-fn create_private(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-}
-
-#[cfg(not(unix))]
-fn create_private(path: &Path) -> io::Result<File> {
-    File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(path)
-}
-
-#[cfg(unix)]
-fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_parent(_: &Path) -> io::Result<()> {
-    Ok(())
 }

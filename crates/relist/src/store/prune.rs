@@ -88,7 +88,11 @@ impl Snapshot {
 }
 
 impl WriteTxn {
-    fn prune(&mut self, (old, edge): (u64, u64), report: &mut PruneReport) -> Result<()> {
+    pub(super) fn prune(
+        &mut self,
+        (old, edge): (u64, u64),
+        report: &mut PruneReport,
+    ) -> Result<()> {
         let ids = 0..self.catalog.schema.resources.len();
         for id in ids.filter_map(|id| u16::try_from(id).ok()) {
             let mut rows = self.prune_history(id, edge)?;

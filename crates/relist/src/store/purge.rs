@@ -679,7 +679,7 @@ impl WriteTxn {
 }
 
 /// A log entry that says nothing but that something was purged.
-fn empty_entry(resource: u16, run: u64, observed: Timestamp) -> Entry {
+pub(super) fn empty_entry(resource: u16, run: u64, observed: Timestamp) -> Entry {
     Entry {
         operation: Operation::Purge,
         cause: Cause::Purge,

@@ -5,29 +5,35 @@
 //! page of the engine's is kept. A version that cannot be read is made of the one before it and the
 //! logged changes, of the columns, or of the one after it. What is left is named, for the feed to
 //! be asked again. The damaged file is kept under another name.
+//!
+//! Where the log does not begin with the first change, what there was by then comes first: see
+//! [`super::repair_base`]. What it lost is told by other tables: see [`super::repair_log`].
+//! Rows and slots are given anew; sequences stay.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::bodies::Packed;
 use super::changelog::{Entry, Operation};
 use super::format::{Place, TableId, corrupt, unseal};
 use super::guarded::WriteTransaction;
+use super::home::{Home, failed};
 use super::moments::put_instant;
 use super::snapshot::BodyReader;
 use super::tables as t;
-use super::{Head, Snapshot, Staged, Store, Tombstone, WriteTxn, engine, io_error};
+use super::{Folder, Head, Snapshot, Staged, Store, Tombstone, WriteTxn, engine};
 use crate::column::place;
-use crate::diff::{FieldDiff, canonical_hash};
+use crate::diff::{Diff, FieldDiff, canonical_hash};
 use crate::error::{Error, Result};
 use crate::keycode::Key;
 use crate::record::codec::put_signed;
 use crate::record::{RecordBuf, Tag, put_string};
-use crate::schema::FieldId;
+use crate::schema::{FieldId, FieldType, Resource};
 use crate::value::Timestamp;
 
 /// Changes a transaction.
-const BATCH: usize = 10_000;
+pub(super) const BATCH: usize = 10_000;
 
 /// What a repair did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,21 +57,29 @@ impl Store {
     /// and in place in the end, or the old one is there as it was.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when the log itself cannot be read: nothing else holds what it says.
-    /// [`Error::Pruned`] when it does not begin with the first change, [`Error::Usage`] when
-    /// records were purged: then the log does not tell all of what the store holds.
+    /// [`Error::Corrupt`] when so much of it cannot be read that nothing whole can be made.
     pub fn repair(path: impl AsRef<Path>) -> Result<Repaired> {
-        let path = path.as_ref();
-        let old = Store::open(path)?;
+        Store::repair_at(&Home::Files, path.as_ref())
+    }
+
+    /// As [`repair`](Store::repair), in a folder of the caller's own: for tests.
+    #[doc(hidden)]
+    pub fn repair_in(folder: Arc<dyn Folder>, path: &Path) -> Result<Repaired> {
+        Store::repair_at(&Home::Folder(folder), path)
+    }
+
+    fn repair_at(home: &Home, path: &Path) -> Result<Repaired> {
+        let old = Store::open_at(home.clone(), path)?;
         let snapshot = old.snapshot()?;
         let temporary = super::temporary_name(path);
-        let made = rebuild(&snapshot, &temporary)
-            .and_then(|repaired| super::exchange(&temporary, path).map(|kept| (repaired, kept)));
+        let made = rebuild(&snapshot, home, &temporary).and_then(|repaired| {
+            super::exchange(home, &temporary, path).map(|kept| (repaired, kept))
+        });
         match made {
             Ok((repaired, kept)) => Ok(Repaired { kept, ..repaired }),
             Err(error) => {
                 // The first error is the one to tell.
-                let _ = std::fs::remove_file(&temporary);
+                let _ = home.remove(&temporary);
                 Err(error)
             }
         }
@@ -73,19 +87,23 @@ impl Store {
 }
 
 /// Makes the new file under a temporary name, and verifies it.
-fn rebuild(old: &Snapshot, temporary: &Path) -> Result<Repaired> {
-    let file = super::make_at(temporary, old.created()?)?;
-    let new = Store::open(temporary)?;
+fn rebuild(old: &Snapshot, home: &Home, temporary: &Path) -> Result<Repaired> {
+    let file = super::make_at(home, temporary, old.created()?)?;
+    let new = Store::open_at(home.clone(), temporary)?;
     let mut repair = Repair {
         old,
         bodies: old.bodies()?,
         heads: HashMap::new(),
         after: HashMap::new(),
+        edge: 0,
+        made: HashMap::new(),
+        rows: vec![0],
         repaired: Repaired::default(),
         unsure: BTreeMap::new(),
     };
     repair.read_heads()?;
-    repair.read_order()?;
+    repair.read_log()?;
+    repair.lay_base(&new)?;
     repair.replay(&new)?;
     repair.copy_rest(&new)?;
     let repaired = repair.finish();
@@ -95,21 +113,26 @@ fn rebuild(old: &Snapshot, temporary: &Path) -> Result<Repaired> {
         return Err(Error::Corrupt { what });
     }
     drop(new);
-    let synced = file.sync_all();
-    synced.map_err(|e| io_error(temporary, "cannot sync", e))?;
+    file.sync().map_err(failed(temporary, "cannot sync"))?;
     Ok(repaired)
 }
 
-struct Repair<'s> {
-    old: &'s Snapshot,
-    bodies: BodyReader<'s>,
+pub(super) struct Repair<'s> {
+    pub(super) old: &'s Snapshot,
+    pub(super) bodies: BodyReader<'s>,
     /// The heads that can be read, by resource and slot.
-    heads: HashMap<(u16, u32), Head>,
+    pub(super) heads: HashMap<(u16, u32), Head>,
     /// The change that followed a version, by its row.
-    after: HashMap<u64, u64>,
-    repaired: Repaired,
+    pub(super) after: HashMap<u64, u64>,
+    /// The log is played again behind this sequence.
+    pub(super) edge: u64,
+    /// Entries that could not be read, as other tables tell them.
+    pub(super) made: HashMap<u64, Entry>,
+    /// By new rows, the rows they were.
+    pub(super) rows: Vec<u64>,
+    pub(super) repaired: Repaired,
     /// Rows of which something may be lost, with their records.
-    unsure: BTreeMap<u64, (u16, Key)>,
+    pub(super) unsure: BTreeMap<u64, (u16, Key)>,
 }
 
 impl Repair<'_> {
@@ -127,50 +150,29 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Reads the whole log once: that it is there, and what follows what.
-    fn read_order(&mut self) -> Result<()> {
-        for sequence in 1..=self.old.sequence() {
-            let entry = self.entry(sequence)?;
-            if entry.operation == Operation::Purge {
-                return Err(Error::Usage(format!(
-                    "records were purged at sequence {sequence}: the log does not tell all of what \
-                     the store holds, so it cannot be made anew of it"
-                )));
-            }
-            if entry.previous_row > 0 {
-                self.after.insert(entry.previous_row, sequence);
-            }
+    /// An entry of the log, or what was made in its place.
+    pub(super) fn entry(&self, sequence: u64) -> Result<Entry> {
+        if let Some(made) = self.made.get(&sequence) {
+            return Ok(made.clone());
         }
-        Ok(())
-    }
-
-    fn entry(&self, sequence: u64) -> Result<Entry> {
         let changelog = self.old.txn.open_table(t::CHANGELOG).map_err(engine)?;
         let found = changelog.get(sequence).map_err(engine)?;
-        let Some(value) = found else {
-            return match changelog.first().map_err(engine)? {
-                Some((oldest, _)) if oldest.value() > sequence => Err(Error::Pruned {
-                    oldest: oldest.value(),
-                }),
-                _ => Err(corrupt(
-                    TableId::Changelog,
-                    &format!("sequence {sequence} is missing, which nothing else holds"),
-                )),
-            };
+        let missing = || {
+            corrupt(
+                TableId::Changelog,
+                &format!("sequence {sequence} is missing"),
+            )
         };
-        Entry::decode(sequence, value.value())
+        Entry::decode(sequence, found.ok_or_else(missing)?.value())
     }
 
     fn replay(&mut self, new: &Store) -> Result<()> {
         let last = self.old.sequence();
-        let mut next = 1;
+        let mut next = self.edge + 1;
         let mut run = 0;
         let mut carried = None;
         while next <= last {
             let mut txn = new.begin_write(Timestamp(0))?;
-            if next == 1 {
-                *txn.catalog_mut() = self.old.catalog().clone();
-            }
             let end = last.min(next + BATCH as u64 - 1);
             let mut waiting: Vec<Staged> = Vec::new();
             let mut keys = HashSet::new();
@@ -179,7 +181,10 @@ impl Repair<'_> {
                 let entry = self.entry(sequence)?;
                 let own = (entry.resource, entry.origin());
                 let alike = current.as_ref() == Some(&own);
-                let changes = !matches!(entry.operation, Operation::Schema | Operation::Delete);
+                let changes = matches!(
+                    entry.operation,
+                    Operation::Insert | Operation::Update | Operation::Relist
+                );
                 let again = entry.key.as_ref().is_some_and(|key| keys.contains(key));
                 if !alike || !changes || again {
                     flush(&mut txn, current, &mut waiting)?;
@@ -196,7 +201,7 @@ impl Repair<'_> {
                     keys.insert(staged.key.clone());
                     waiting.push(staged);
                 } else {
-                    txn.replay_other(&entry)?;
+                    self.other(&mut txn, sequence, &entry)?;
                 }
             }
             flush(&mut txn, current, &mut waiting)?;
@@ -205,7 +210,7 @@ impl Repair<'_> {
             txn.commit()?;
             next = end + 1;
         }
-        self.repaired.changes = last;
+        self.repaired.changes = last - self.edge.min(last);
         Ok(())
     }
 
@@ -217,18 +222,16 @@ impl Repair<'_> {
             .heads(entry.resource, std::iter::once(&key))?
             .pop()
             .flatten();
-        let fits = head.map_or(0, |h| if h.deleted { 0 } else { h.row }) == entry.previous_row;
-        if !fits {
-            let what = format!("sequence {sequence} does not follow what comes before it");
-            return Err(corrupt(TableId::Changelog, &what));
-        }
-        let previous = match entry.previous_row {
-            0 => None,
-            row => txn.bodies(&[row])?.pop(),
+        let current = head.filter(|head| !head.deleted);
+        self.fits(current, sequence, &entry)?;
+        let previous = match current {
+            None => None,
+            Some(head) => txn.bodies(&[head.row])?.pop(),
         };
         let stored = self.heads.get(&(entry.resource, entry.slot)).copied();
         let stored = stored.filter(|own| own.row == entry.row);
         let (body, exact) = self.body(&entry, &key, previous.as_ref())?;
+        self.rows.push(entry.row);
         let resource = self.old.catalog().resource(entry.resource);
         let canonical = resource.map_or(0, |r| canonical_hash(body.as_body().cells(), r));
         // A head holds the hash of what its version says.
@@ -238,6 +241,12 @@ impl Repair<'_> {
             if !proven {
                 self.unsure.insert(entry.row, (entry.resource, key.clone()));
             }
+        }
+        let mut changes = entry.fields;
+        if let (true, Some(previous), Some(resource)) =
+            (self.made.contains_key(&sequence), &previous, resource)
+        {
+            changes = differences(previous, &body, resource);
         }
         Ok(Staged {
             packed: Packed::default(),
@@ -251,10 +260,52 @@ impl Repair<'_> {
             head,
             body,
             source_time: entry.source_time,
-            changes: entry.fields,
+            changes,
             previous,
             block: None,
         })
+    }
+
+    /// Whether a change follows what is current.
+    fn fits(&self, current: Option<Head>, sequence: u64, entry: &Entry) -> Result<()> {
+        let row = current.map_or(0, |head| head.row);
+        let was = usize::try_from(row).ok().and_then(|row| self.rows.get(row));
+        if was == Some(&entry.previous_row) {
+            return Ok(());
+        }
+        let what = format!("sequence {sequence} does not follow what comes before it");
+        Err(corrupt(TableId::Changelog, &what))
+    }
+
+    /// Logs once more what is no new version.
+    fn other(&self, txn: &mut WriteTxn, sequence: u64, entry: &Entry) -> Result<()> {
+        if entry.operation == Operation::Purge {
+            return txn.replay_empty(entry);
+        }
+        txn.set_origin(entry.observed, entry.run);
+        if entry.operation == Operation::Schema {
+            return txn.log_schema(entry.resource, entry.cause, entry.note.clone());
+        }
+        let key = entry.key.as_ref();
+        let key = key.ok_or_else(|| corrupt(TableId::Changelog, "a change without a key"))?;
+        let head = txn.heads(entry.resource, std::iter::once(key))?.pop();
+        let head = head.flatten().filter(|head| !head.deleted);
+        self.fits(head, sequence, entry)?;
+        let head = head.ok_or_else(|| corrupt(TableId::Changelog, "a deletion of nothing"))?;
+        let entry = Entry {
+            slot: head.slot,
+            previous_row: head.row,
+            ..entry.clone()
+        };
+        let sequence = txn.end_record(entry.resource, key, &head, &entry)?;
+        let tombstone = Tombstone {
+            sequence,
+            source_time: entry.source_time,
+            observed: entry.observed,
+            cause: entry.cause,
+            reason: entry.note.clone(),
+        };
+        txn.put_tombstone(entry.resource, key, &tombstone)
     }
 
     /// The body of a version; whether it is the stored one.
@@ -319,6 +370,31 @@ impl Repair<'_> {
         }))
     }
 
+    /// The body of a row that was there before what is left of the log; whether it is the stored
+    /// one.
+    pub(super) fn body_of(
+        &self,
+        row: u64,
+        (resource, head): (u16, Option<Head>),
+        key: &Key,
+    ) -> Result<(RecordBuf, bool)> {
+        let slot = head.map_or(u32::MAX, |head| head.slot);
+        let entry = super::purge::empty_entry(resource, 0, Timestamp(0));
+        let entry = Entry { slot, row, ..entry };
+        self.body(&entry, key, None)
+    }
+
+    /// The key of a record, as its body says it.
+    pub(super) fn key_in(&self, resource: u16, body: &RecordBuf) -> Option<Key> {
+        let resource = self.old.catalog().resource(resource)?;
+        let id = resource.field_id(&resource.key_field)?;
+        let mut cells = body.as_body().cells();
+        let text = cells.find(|(field, _)| *field == id)?.1.to_json();
+        let text: String = serde_json::from_str(&text).unwrap_or(text);
+        let integer = resource.field(id).is_some_and(|f| f.ty == FieldType::Int);
+        Key::from_text(&text, integer)
+    }
+
     /// A record that says no more than its key.
     fn of_key(&self, resource: u16, key: &Key) -> RecordBuf {
         let resource = self.old.catalog().resource(resource);
@@ -340,6 +416,11 @@ impl Repair<'_> {
 
     /// Copies what does not follow from the log.
     fn copy_rest(&mut self, new: &Store) -> Result<()> {
+        if self.old.purge_is_unfinished().unwrap_or(false) {
+            let what = "nothing more, but a purge had not come to its end: the damaged file holds \
+                        what it removed, delete that";
+            self.repaired.lost.push(what.to_owned());
+        }
         let observed = self.old.counters.observed.unwrap_or(Timestamp(0));
         let mut txn = new.begin_write(observed)?;
         txn.counters.run = self.old.counters.run;
@@ -462,7 +543,7 @@ fn of_cells(cells: &BTreeMap<FieldId, Vec<u8>>) -> RecordBuf {
     body
 }
 
-fn flush(
+pub(super) fn flush(
     txn: &mut WriteTxn,
     current: Option<(u16, super::field_changes::Origin)>,
     waiting: &mut Vec<Staged>,
@@ -489,26 +570,23 @@ fn note_instant(txn: &WriteTxn, at: Option<Timestamp>) -> Result<()> {
     put_instant(&mut instants, at.0, txn.counters.sequence)
 }
 
+/// What was changed between two versions.
+fn differences(old: &RecordBuf, new: &RecordBuf, resource: &Resource) -> Vec<FieldDiff> {
+    let mut diff = Diff::between(old.as_body(), new.as_body(), resource);
+    for field in std::mem::take(&mut diff.vanished) {
+        diff.clear(field, old.as_body());
+    }
+    diff.changes
+}
+
 impl WriteTxn {
-    /// Logs a deletion or a change of the schema once more.
-    fn replay_other(&mut self, entry: &Entry) -> Result<()> {
-        self.set_origin(entry.observed, entry.run);
-        if entry.operation == Operation::Schema {
-            return self.log_schema(entry.resource, entry.cause, entry.note.clone());
-        }
-        let key = entry.key.as_ref();
-        let key = key.ok_or_else(|| corrupt(TableId::Changelog, "a change without a key"))?;
-        let head = self.heads(entry.resource, std::iter::once(key))?.pop();
-        let head = head.flatten().filter(|head| head.row == entry.previous_row);
-        let head = head.ok_or_else(|| corrupt(TableId::Changelog, "a deletion of nothing"))?;
-        let sequence = self.end_record(entry.resource, key, &head, entry)?;
-        let tombstone = Tombstone {
-            sequence,
-            source_time: entry.source_time,
-            observed: entry.observed,
-            cause: entry.cause,
-            reason: entry.note.clone(),
-        };
-        self.put_tombstone(entry.resource, key, &tombstone)
+    /// Logs an entry once more that says nothing of any record.
+    pub(super) fn replay_empty(&mut self, entry: &Entry) -> Result<()> {
+        self.counters.sequence += 1;
+        let sequence = self.counters.sequence;
+        let mut log = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
+        let value = entry.encode(sequence);
+        log.insert(sequence, value.as_slice()).map_err(engine)?;
+        Ok(())
     }
 }

@@ -6,7 +6,6 @@
 //! for what was removed.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
@@ -14,7 +13,8 @@ use redb::{Key, TableDefinition, Value};
 
 use super::backup::{EachTable, each_table, table_of};
 use super::guarded::ReadTransaction;
-use super::{Store, engine, io_error};
+use super::home::{Home, failed};
+use super::{Store, engine};
 use crate::error::Result;
 
 /// Bytes of a needle that are looked up; a needle has at least so many.
@@ -186,7 +186,7 @@ impl Store {
         needles.without(&found);
         self.replace_by_copy()?;
         let mut finder = Finder::new(&needles);
-        look_at_file(&self.path, &mut finder)?;
+        look_at_file(&self.home, &self.path, &mut finder)?;
         Ok(Scrubbed {
             looked_for: needles.len() as u64,
             found: finder.count(),
@@ -222,17 +222,17 @@ pub(super) fn look_at_tables(from: &ReadTransaction, finder: &mut Finder<'_>) ->
 }
 
 /// Looks at every byte of the file.
-fn look_at_file(path: &Path, finder: &mut Finder<'_>) -> Result<()> {
-    let failed = |e| io_error(path, "cannot read", e);
+fn look_at_file(home: &Home, path: &Path, finder: &mut Finder<'_>) -> Result<()> {
     let longest = finder.needles.iter().map(Vec::len).max().unwrap_or(0);
-    let mut file = File::open(path).map_err(failed)?;
+    let file = home.open(path).map_err(failed(path, "cannot read"))?;
+    let mut file = file.reader();
     let mut held: Vec<u8> = Vec::with_capacity(CHUNK + longest);
     loop {
         let read = file
             .by_ref()
             .take(CHUNK as u64)
             .read_to_end(&mut held)
-            .map_err(failed)?;
+            .map_err(failed(path, "cannot read"))?;
         finder.look(&held);
         if read == 0 {
             return Ok(());
