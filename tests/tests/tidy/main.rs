@@ -46,9 +46,10 @@ const BANS: &[Ban] = &[
             "crates/relist/src/column/",
             "crates/relist/src/query/",
             "crates/relist/src/ingest",
+            "crates/relist/src/store/stage.rs",
         ],
         names: &["rayon"],
-        why: "only columns, queries and ingest work on all cores",
+        why: "only columns, queries, ingest and staging work on all cores",
     },
     Ban {
         within: LIBRARY,

@@ -426,8 +426,11 @@ impl WriteTxn {
             })
             .collect();
         rows.sort_unstable();
-        let bodies = self.bodies(rows.iter().map(|(row, _)| *row))?;
-        for ((_, at), body) in rows.into_iter().zip(bodies) {
+        let (rows, places): (Vec<u64>, Vec<usize>) = rows.into_iter().unzip();
+        let stored = self.stored_bodies()?;
+        let bodies = rows.par_chunks(CHUNK).map(|rows| stored.read(rows));
+        let bodies = bodies.collect::<Result<Vec<_>>>()?;
+        for (at, body) in places.into_iter().zip(bodies.into_iter().flatten()) {
             if let Some(item) = items.get_mut(at) {
                 item.previous = Some(body);
             }

@@ -293,15 +293,18 @@ impl Load<'_, '_> {
     }
 }
 
-/// A transaction is committed when it changes this many records, or is that old.
-const COMMIT_RECORDS: u64 = 8_192;
-const COMMIT_MICROS: i64 = 1_000_000;
+/// A transaction is committed when it changes this many records, or is that old. Changes of known
+/// records touch pages and segments all over the store, which each commit writes again.
+const COMMIT_RECORDS: u64 = 16_384;
+const COMMIT_MICROS: i64 = 4_000_000;
+/// Enough for a commit when a segment of columns has just been filled, which then is not written
+/// again.
+const COMMIT_FILLED: u64 = 4_096;
 
-/// Whether a transaction is to be committed. When it has filled a segment of columns, that is a
-/// good moment: the segment need not be written again.
+/// Whether a transaction is to be committed.
 fn is_due(session: &Session<'_>, now: Timestamp, filled: bool) -> bool {
     let enough = if filled {
-        COMMIT_RECORDS / 2
+        COMMIT_FILLED
     } else {
         COMMIT_RECORDS
     };

@@ -110,6 +110,22 @@ impl Dictionaries {
         held.get(&id).cloned()
     }
 
+    /// The one that is held, or else what `read` gives, which is held from then on. Of several
+    /// threads one reads.
+    pub(super) fn held_or(
+        &self,
+        id: u32,
+        read: impl FnOnce() -> Result<Arc<Dictionary>>,
+    ) -> Result<Arc<Dictionary>> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = held.get(&id) {
+            return Ok(Arc::clone(own));
+        }
+        let own = read()?;
+        held.insert(id, Arc::clone(&own));
+        Ok(own)
+    }
+
     /// Only what is committed may be put here.
     pub(super) fn put(&self, dictionary: Arc<Dictionary>) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);

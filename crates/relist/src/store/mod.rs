@@ -32,6 +32,7 @@ mod report;
 mod rewrite;
 mod scrub;
 mod snapshot;
+mod stage;
 mod tables;
 mod verify;
 mod verify_columns;
@@ -66,8 +67,8 @@ pub use report::{
 };
 pub(crate) use snapshot::RecordReader;
 pub use snapshot::{AsOf, Changes, Snapshot, Version};
+pub(crate) use stage::Staged;
 pub use verify::VerifyReport;
-pub(crate) use write::Staged;
 pub use write::{DeleteOutcome, WriteTxn};
 
 use crate::error::{Error, Result, StorageError};

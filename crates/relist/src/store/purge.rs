@@ -447,7 +447,7 @@ impl WriteTxn {
         gone.rows.remove(&0);
         let rows: Vec<u64> = gone.rows.iter().copied().collect();
         for chunk in rows.chunks(1_000) {
-            for body in self.bodies(chunk.iter().copied())? {
+            for body in self.bodies(chunk)? {
                 gone.body(body.as_body());
             }
         }

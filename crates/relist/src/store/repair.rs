@@ -226,7 +226,7 @@ impl Repair<'_> {
         self.fits(current, sequence, &entry)?;
         let previous = match current {
             None => None,
-            Some(head) => txn.bodies(std::iter::once(head.row))?.pop(),
+            Some(head) => txn.bodies(&[head.row])?.pop(),
         };
         let stored = self.heads.get(&(entry.resource, entry.slot)).copied();
         let stored = stored.filter(|own| own.row == entry.row);

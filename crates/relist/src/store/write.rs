@@ -3,21 +3,21 @@
 use std::sync::Arc;
 
 use super::bodies::{
-    BlockHeader, BlockWriter, Dictionaries, Dictionary, Held, Packed, Packer, TRAIN_AT,
-    block_range, read_dictionary, unpack,
+    BlockHeader, Dictionaries, Dictionary, Held, Packer, TRAIN_AT, block_range, read_dictionary,
+    unpack,
 };
 use super::changelog::{Cause, Entry, Operation};
-use super::columns::{ColumnEdits, make_blocks, note_columns};
+use super::columns::ColumnEdits;
 use super::field_changes::{FieldEvent, Origin, PRESENCE};
 use super::format::{TableId, corrupt, decode, encode, seal};
-use super::guarded::{Database, ReadableTable as _, WriteTransaction};
+use super::guarded::{Database, ReadableTable as _, Table, WriteTransaction};
 use super::moments::put_instant;
+use super::stage::{add_live, past};
 use super::tables as t;
 use super::{
     Birth, Catalog, Checkpoint, Counters, Head, Position, Quarantined, RunReport, Tombstone, engine,
 };
-use crate::column::{Block, SEGMENT_ROWS};
-use crate::diff::FieldDiff;
+use crate::column::SEGMENT_ROWS;
 use crate::error::{Error, Result};
 use crate::keycode::Key;
 use crate::record::RecordBuf;
@@ -43,48 +43,25 @@ pub struct WriteTxn {
     pub(crate) touched: Option<Vec<(u32, u128, Option<Timestamp>)>>,
 }
 
-/// A record change, decided and encoded, that only needs its sequence.
-#[derive(Debug)]
-pub(crate) struct Staged {
-    pub(crate) key: Key,
-    pub(crate) head: Option<Head>,
-    /// The body, and the same as it is stored.
-    pub(crate) body: RecordBuf,
-    pub(crate) packed: Packed,
-    pub(crate) raw_hash: u128,
-    pub(crate) canonical: u128,
-    pub(crate) source_time: Option<Timestamp>,
-    pub(crate) changes: Vec<FieldDiff>,
-    /// The body before, of a record that is current.
-    pub(crate) previous: Option<RecordBuf>,
-    /// The cells of a record that is new: a block, and which of its records.
-    pub(crate) block: Option<(Arc<Block>, usize)>,
+/// The bodies of a transaction; usable from any thread. Nothing can be written meanwhile.
+pub(crate) struct StoredBodies<'t> {
+    txn: &'t WriteTxn,
+    table: Table<'t, u64, t::Bytes>,
 }
 
-impl Staged {
-    /// What the change is.
-    pub(crate) fn operation(&self) -> Operation {
-        match self.head {
-            None => Operation::Insert,
-            Some(head) if head.deleted => Operation::Relist,
-            Some(_) => Operation::Update,
-        }
-    }
-}
-
-impl Staged {
-    /// The head of the record as it is from a sequence on.
-    fn head_at(&self, slot: u32, row: u64, sequence: u64) -> Head {
-        Head {
-            slot,
-            row,
-            raw_hash: self.raw_hash,
-            canonical: self.canonical,
-            valid_from: sequence,
-            source_time: self.source_time,
-            epoch: self.head.map_or(0, |h| h.epoch + u16::from(h.deleted)),
-            deleted: false,
-        }
+impl StoredBodies<'_> {
+    /// The bodies of rows, which should come in ascending order: then a block is read once.
+    pub(crate) fn read(&self, rows: &[u64]) -> Result<Vec<RecordBuf>> {
+        let mut held: Option<Held<'_>> = None;
+        let read = rows.iter().map(|&row| {
+            if let Some(block) = held.as_ref().filter(|block| block.holds(row)) {
+                return block.body(row);
+            }
+            let range = self.table.range(block_range(row)).map_err(engine)?;
+            let block = Held::find(range, row, |id| self.txn.dictionary(id))?;
+            held.insert(block).body(row)
+        });
+        read.collect()
     }
 }
 
@@ -224,7 +201,7 @@ impl WriteTxn {
     }
 
     /// A log entry of this transaction that says nothing yet.
-    fn entry(&self, operation: Operation, cause: Cause, resource: u16) -> Entry {
+    pub(super) fn entry(&self, operation: Operation, cause: Cause, resource: u16) -> Entry {
         Entry {
             operation,
             cause,
@@ -242,6 +219,11 @@ impl WriteTxn {
     }
 
     /// The run that changes are logged under.
+    pub(super) fn run(&self) -> u64 {
+        self.run
+    }
+
+    /// Logs changes under a run that has its number.
     pub(crate) fn set_run(&mut self, run: u64) {
         self.run = run;
     }
@@ -281,18 +263,14 @@ impl WriteTxn {
     }
 
     /// The bodies of rows, which should come in ascending order: then a block is read once.
-    pub(crate) fn bodies(&self, rows: impl Iterator<Item = u64>) -> Result<Vec<RecordBuf>> {
+    pub(crate) fn bodies(&self, rows: &[u64]) -> Result<Vec<RecordBuf>> {
+        self.stored_bodies()?.read(rows)
+    }
+
+    /// The bodies that are stored, also by this transaction.
+    pub(crate) fn stored_bodies(&self) -> Result<StoredBodies<'_>> {
         let table = self.txn.open_table(t::VERSIONS).map_err(engine)?;
-        let mut held: Option<Held<'_>> = None;
-        rows.map(|row| {
-            if let Some(block) = held.as_ref().filter(|block| block.holds(row)) {
-                return block.body(row);
-            }
-            let range = table.range(block_range(row)).map_err(engine)?;
-            let block = Held::find(range, row, |id| self.dictionary(id))?;
-            held.insert(block).body(row)
-        })
-        .collect()
+        Ok(StoredBodies { txn: self, table })
     }
 
     pub(super) fn dictionary(&self, id: u32) -> Result<Option<Arc<Dictionary>>> {
@@ -302,13 +280,12 @@ impl WriteTxn {
         if let Some(own) = self.trained.iter().find(|own| own.id() == id) {
             return Ok(Some(Arc::clone(own)));
         }
-        if let Some(held) = self.dictionaries.held(id) {
-            return Ok(Some(held));
-        }
-        let table = self.txn.open_table(t::DICTIONARIES).map_err(engine)?;
-        let dictionary = read_dictionary(&table, id)?;
-        self.dictionaries.put(Arc::clone(&dictionary));
-        Ok(Some(dictionary))
+        // A table is open once at a time.
+        let held = self.dictionaries.held_or(id, || {
+            let table = self.txn.open_table(t::DICTIONARIES).map_err(engine)?;
+            read_dictionary(&table, id)
+        })?;
+        Ok(Some(held))
     }
 
     /// What compresses the bodies of a resource. `bodies` are about to be stored: with enough of
@@ -387,127 +364,6 @@ impl WriteTxn {
             }
         }
         Ok(out)
-    }
-
-    /// Writes record changes, giving each its sequence, in the order they come.
-    pub(crate) fn stage(
-        &mut self,
-        resource: u16,
-        cause: Cause,
-        mut staged: Vec<Staged>,
-    ) -> Result<()> {
-        let mut heads = Vec::with_capacity(staged.len());
-        let mut history = Vec::new();
-        let mut by_key = Vec::with_capacity(staged.len());
-        let mut lifted = Vec::new();
-        let origin = Origin {
-            observed: self.observed,
-            cause,
-            run: self.run,
-        };
-        self.complete(&mut staged)?;
-        {
-            let mut versions = self.txn.open_table(t::VERSIONS).map_err(engine)?;
-            let mut changelog = self.txn.open_table(t::CHANGELOG).map_err(engine)?;
-            let mut block = BlockWriter::new(resource);
-            for item in staged {
-                let operation = item.operation();
-                self.counters.sequence += 1;
-                self.counters.row += 1;
-                let (sequence, row) = (self.counters.sequence, self.counters.row);
-                let slot = match item.head {
-                    Some(head) => head.slot,
-                    None => next_slot(&mut self.counters, resource)?,
-                };
-                if operation != Operation::Update {
-                    add_live(&mut self.counters, resource, 1);
-                    lifted.push(t::record_key(resource, &item.key));
-                }
-                block.push(&mut versions, row, &item.packed)?;
-                let entry = Entry {
-                    slot,
-                    key: Some(item.key.clone()),
-                    source_time: item.source_time,
-                    previous_row: item.head.filter(|h| !h.deleted).map_or(0, |h| h.row),
-                    row,
-                    fields: item.changes.clone(),
-                    ..self.entry(operation, cause, resource)
-                };
-                changelog
-                    .insert(sequence, entry.encode(sequence).as_slice())
-                    .map_err(engine)?;
-                if let Some(head) = item.head.filter(|h| !h.deleted) {
-                    history.push(past(resource, &head, sequence));
-                }
-                let head = item.head_at(slot, row, sequence);
-                if let Some(touched) = &mut self.touched {
-                    touched.push((slot, item.raw_hash, item.source_time));
-                }
-                let at = t::record_key(resource, &item.key);
-                let value = head.encode(&at);
-                heads.push((at, value));
-                by_key.push(t::slot_key(resource, slot, sequence));
-                let place = (resource, slot, row);
-                note_columns(&mut self.columns, place, sequence, &item, origin);
-            }
-            block.flush(&mut versions)?;
-        }
-        self.insert_sorted(t::HEADS, heads)?;
-        self.insert_sorted(t::HISTORY, history)?;
-        self.insert_by_key(by_key)?;
-        self.lift(lifted)
-    }
-
-    /// Ends the tombstones of keys that appear; also of one that was never seen.
-    fn lift(&self, mut keys: Vec<Vec<u8>>) -> Result<()> {
-        keys.sort_unstable();
-        let mut table = self.txn.open_table(t::TOMBSTONES).map_err(engine)?;
-        for key in keys {
-            table.remove(key.as_slice()).map_err(engine)?;
-        }
-        Ok(())
-    }
-
-    fn insert_by_key(&self, mut keys: Vec<[u8; 14]>) -> Result<()> {
-        keys.sort_unstable();
-        let mut table = self.txn.open_table(t::CHANGES_BY_KEY).map_err(engine)?;
-        for key in keys {
-            table.insert(key.as_slice(), ()).map_err(engine)?;
-        }
-        Ok(())
-    }
-
-    /// Reads what deleted records were before they come back, and makes blocks of new ones.
-    fn complete(&self, staged: &mut [Staged]) -> Result<()> {
-        make_blocks(staged);
-        let dead = |item: &&mut Staged| item.head.is_some_and(|head| head.deleted);
-        let mut items: Vec<&mut Staged> = staged.iter_mut().filter(dead).collect();
-        let bodies = self.bodies(
-            items
-                .iter()
-                .filter_map(|item| item.head)
-                .map(|head| head.row),
-        )?;
-        for (item, body) in items.iter_mut().zip(bodies) {
-            item.previous = Some(body);
-        }
-        Ok(())
-    }
-
-    /// Sorted inserts are far cheaper than random ones.
-    fn insert_sorted(
-        &self,
-        table: redb::TableDefinition<'static, t::Bytes, t::Bytes>,
-        mut rows: Vec<(Vec<u8>, Vec<u8>)>,
-    ) -> Result<()> {
-        rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        let mut table = self.txn.open_table(table).map_err(engine)?;
-        for (key, value) in rows {
-            table
-                .insert(key.as_slice(), value.as_slice())
-                .map_err(engine)?;
-        }
-        Ok(())
     }
 
     /// Deletes a record: a tombstone, with everything it was kept in its history.
@@ -756,37 +612,6 @@ impl std::fmt::Debug for WriteTxn {
     }
 }
 
-fn past(resource: u16, head: &Head, ended: u64) -> (Vec<u8>, Vec<u8>) {
-    let mut value = head.row.to_le_bytes().to_vec();
-    value.extend_from_slice(&head.valid_from.to_le_bytes());
-    let key = t::slot_key(resource, head.slot, ended).to_vec();
-    let value = seal((TableId::History, key.as_slice()), value);
-    (key, value)
-}
-
 pub(super) fn missing_row(row: u64) -> Error {
     corrupt(TableId::Versions, &format!("row {row} is missing"))
-}
-
-fn next_slot(counters: &mut Counters, resource: u16) -> Result<u32> {
-    let at = usize::from(resource);
-    if counters.slots.len() <= at {
-        counters.slots.resize(at + 1, 0);
-    }
-    let slots = counters.slots.get_mut(at);
-    let slot = slots.ok_or_else(|| Error::Usage("too many resources".to_owned()))?;
-    *slot = slot
-        .checked_add(1)
-        .ok_or_else(|| Error::Usage("too many records".to_owned()))?;
-    Ok(*slot - 1)
-}
-
-fn add_live(counters: &mut Counters, resource: u16, by: i64) {
-    let at = usize::from(resource);
-    if counters.live.len() <= at {
-        counters.live.resize(at + 1, 0);
-    }
-    if let Some(live) = counters.live.get_mut(at) {
-        *live = live.saturating_add_signed(by);
-    }
 }
