@@ -533,7 +533,9 @@ fn struck(
     clean(&result, trouble)?;
     // A temporary file stays only where removing it failed, too.
     let left = |name: &Name| name.to_string_lossy().contains(".new-");
-    if trouble != Trouble::ForEver && folder.files().names().any(left) {
+    let told = result.as_ref().err().map(ToString::to_string);
+    let removing = told.is_some_and(|told| told.contains("cannot remove"));
+    if trouble != Trouble::ForEver && !removing && folder.files().names().any(left) {
         return Err("a temporary file stays".to_owned());
     }
     if let Err(e) = held.reopen() {

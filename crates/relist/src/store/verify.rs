@@ -11,7 +11,7 @@ use super::tables as t;
 use super::write::missing_row;
 use super::{Head, MediaState, engine};
 use crate::diff::canonical_hash;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record::Cell;
 use crate::record::codec::Reader;
 use crate::schema::FieldId;
@@ -48,6 +48,15 @@ impl VerifyReport {
             self.problems.push(text);
         }
     }
+
+    /// Notes what could not be read of a table. A disk that failed says nothing of the store.
+    fn fault(&mut self, table: &str, error: Error) -> Result<()> {
+        if matches!(error, Error::Storage(_) | Error::Io { .. }) {
+            return Err(error);
+        }
+        self.problem(format!("{table}: {error}"));
+        Ok(())
+    }
 }
 
 /// A record's state while the log is folded: the row it had, and since when.
@@ -74,9 +83,9 @@ impl Snapshot {
         }
         self.check_columns(&mut report)?;
         self.check_field_changes(&mut report)?;
-        self.check_positions(&mut report);
+        self.check_positions(&mut report)?;
         self.check_moments(&mut report)?;
-        self.check_values(&mut report);
+        self.check_values(&mut report)?;
         Ok(report)
     }
 
@@ -124,7 +133,7 @@ impl Snapshot {
     }
 
     /// No watcher is ahead of what there is.
-    fn check_positions(&self, report: &mut VerifyReport) {
+    fn check_positions(&self, report: &mut VerifyReport) -> Result<()> {
         match self.positions() {
             Ok(positions) => {
                 for (name, position) in positions {
@@ -136,8 +145,9 @@ impl Snapshot {
                     }
                 }
             }
-            Err(e) => report.problem(format!("positions: {e}")),
+            Err(e) => report.fault("positions", e)?,
         }
+        Ok(())
     }
 
     /// The moments follow one another, to the end of the log.
@@ -159,7 +169,7 @@ impl Snapshot {
     }
 
     /// What is read by nothing above can be read, too.
-    fn check_values(&self, report: &mut VerifyReport) {
+    fn check_values(&self, report: &mut VerifyReport) -> Result<()> {
         let mut wanted = (0, 0);
         let media = self.media(|entry| {
             wanted.1 += u64::from(entry.state == MediaState::Wanted);
@@ -181,14 +191,15 @@ impl Snapshot {
         }
         for (table, result) in checked {
             if let Err(e) = result {
-                report.problem(format!("{table}: {e}"));
+                report.fault(table, e)?;
             }
         }
         match self.media_due() {
             Ok(due) if due == wanted => {}
             Ok(due) => report.problem(format!("media due: {due:?} held, {wanted:?} found")),
-            Err(e) => report.problem(format!("media due: {e}")),
+            Err(e) => report.fault("media due", e)?,
         }
+        Ok(())
     }
 
     fn fold_changelog(&self, report: &mut VerifyReport) -> Result<Folded> {
