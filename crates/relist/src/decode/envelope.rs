@@ -18,6 +18,9 @@ const MISSES: usize = 16;
 
 /// So many places where a record seems to end are tried, before it is looked at.
 const ENDS: usize = 3;
+/// The most records of a page. Feeds send some thousand; what a page of empty records would take in
+/// memory is many times its bytes.
+pub(super) const MAX_PAGE_RECORDS: usize = 500_000;
 
 /// What the pass finds.
 pub(super) struct Found {
@@ -181,6 +184,9 @@ impl<'a> Records<'a> {
         };
         let mut before: Option<usize> = None;
         while more {
+            if self.found.len() == MAX_PAGE_RECORDS {
+                return None;
+            }
             let start = scanner.at();
             self.note_joint(before, start);
             if let Some(record) = self.recall(start) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::envelope::FoundRecord;
+use super::envelope::{FoundRecord, MAX_PAGE_RECORDS};
 use super::key::KeySpec;
 use super::members::{members, scan_key};
 use super::scan::is_json;
@@ -554,6 +554,10 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
         let mut raws = Vec::new();
         self.seen.set(Some(0));
         while let Some(raw) = seq.next_element()? {
+            if raws.len() == MAX_PAGE_RECORDS {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                return Ok(Err("an array of more than 500,000 records"));
+            }
             raws.push(raw);
             self.seen.set(Some(raws.len()));
         }
@@ -645,6 +649,20 @@ mod tests {
         assert_eq!(truncated.record, Some(1));
         let utf8 = SplitPage::split("Property", "p", b"{\"value\":[\"\xff\"]}".to_vec(), None);
         assert_eq!(utf8.unwrap_err().error.offset, Some(11));
+    }
+
+    #[test]
+    fn a_page_of_too_many_records_is_refused() {
+        let page = |records: usize| {
+            let record = "{\"ListingKey\":\"a\"},";
+            let body = record.repeat(records);
+            format!("{{\"value\":[{}]}}", body.trim_end_matches(','))
+        };
+        let most = split(&page(MAX_PAGE_RECORDS)).unwrap();
+        assert_eq!(most.entities.len(), MAX_PAGE_RECORDS);
+        let error = split(&page(MAX_PAGE_RECORDS + 1)).unwrap_err();
+        let expected = "`value` is an array of more than 500,000 records";
+        assert!(error.reason.contains(expected), "{error}");
     }
 
     #[test]
